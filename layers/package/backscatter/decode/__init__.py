@@ -1,0 +1,1 @@
+"""From records to packet columns: link layers, tunnels, IP, TCP, UDP, ICMP."""

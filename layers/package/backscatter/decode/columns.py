@@ -1,0 +1,130 @@
+"""The packet table: one entry a packet in every column, declared once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+T = TypeVar("T")
+
+#: name -> (dtype, meaning)
+PACKET: dict[str, tuple[str, str]] = {
+    "time": ("i8", "nanoseconds since 1970-01-01 UTC"),
+    "place": ("i8", "where the record is: piece << PLACE_BITS | byte offset in the expanded stream"),
+    "status": ("u1", "OK, NON_IP or UNDECODABLE"),
+    "scope": ("u4", "index into the names of the scopes"),
+    "tunnels": ("u4", "index into the names of the tunnel stacks"),
+    "version": ("u1", "4 or 6: of the innermost IP header; 0 unless OK"),
+    "proto": ("u1", "IP protocol number of the innermost payload, after extension headers"),
+    "src_hi": ("u8", "source address, high 64 bits; 0 for IPv4"),
+    "src_lo": ("u8", "source address, low 64 bits; IPv4 in the lowest 32"),
+    "dst_hi": ("u8", "destination address, high 64 bits"),
+    "dst_lo": ("u8", "destination address, low 64 bits"),
+    "src_port": ("u2", "TCP, UDP, SCTP port; for ICMP the type; 0 where HAS_PORTS is not set"),
+    "dst_port": ("u2", "TCP, UDP, SCTP port; for ICMP the counterpart's type, or the code where it has none"),
+    "ip_bytes": ("i8", "length of the innermost IP packet by its own field (the frame's where that is 0)"),
+    "payload": ("i8", "TCP or UDP payload bytes by the same length fields; 0 otherwise"),
+    "ttl": ("u1", "time to live or hop limit of the innermost IP header"),
+    "traits": ("u1", "bits HAS_PORTS, FRAGMENT, ONE_WAY"),
+    "flags": ("u1", "TCP flags as on the wire: FIN 1 SYN 2 RST 4 PSH 8 ACK 16 URG 32 ECE 64 CWR 128"),
+    "seq": ("u4", "TCP sequence number"),
+    "ack": ("u4", "TCP acknowledgement number"),
+    "window": ("u2", "TCP window, unscaled"),
+    "icmp_type": ("u1", "ICMP type"),
+    "icmp_code": ("u1", "ICMP code"),
+    "speech": ("u1", "what a UDP payload says: bits of Speech"),
+    "quote": ("i4", "row of the quoted packet in the quotes, -1 for none"),
+}
+
+# status
+OK, NON_IP, UNDECODABLE = 0, 1, 2
+
+# traits
+HAS_PORTS = 1  # TCP, UDP or SCTP ports were read, or it is ICMP
+FRAGMENT = 2  # not the first fragment: ports come from the first one, if that was seen
+ONE_WAY = 4  # ICMP without a counterpart type (errors): the reverse tuple is another conversation
+
+# TCP flags
+FIN, SYN, RST, PSH, ACK, URG, ECE, CWR = 1, 2, 4, 8, 16, 32, 64, 128
+
+# speech: what a UDP payload says, by port and content
+DNS_QUERY, DNS_ANSWER, NTP_ASK, NTP_ANSWER, QUIC_INITIAL, QUIC_LONG, QUIC_SHORT = 1, 2, 4, 8, 16, 32, 64
+
+#: A place is `piece << PLACE_BITS | offset`; NOWHERE is no place.
+PLACE_BITS = 48
+NOWHERE = -1
+
+#: What an ICMP error quotes. `packet` is the index of the quoting packet in the packet table.
+QUOTE = np.dtype(
+    [
+        ("packet", "i8"),
+        ("version", "u1"),
+        ("proto", "u1"),
+        ("has_ports", "u1"),
+        ("src_hi", "u8"),
+        ("src_lo", "u8"),
+        ("dst_hi", "u8"),
+        ("dst_lo", "u8"),
+        ("src_port", "u2"),  # for quoted ICMP: as in the packet table
+        ("dst_port", "u2"),
+        ("seq", "u4"),  # TCP only; 0 where the quote is too short
+    ]
+)
+
+
+class Names(Generic[T]):
+    """Numbers for things that few packets differ in, in the order of their first appearance."""
+
+    def __init__(self, first: T) -> None:
+        self.values: list[T] = [first]
+        self._number: dict[T, int] = {first: 0}
+
+    def number(self, value: T) -> int:
+        """The number of `value`, a new one if it was never seen."""
+        number = self._number.get(value)
+        if number is None:
+            number = self._number[value] = len(self.values)
+            self.values.append(value)
+        return number
+
+
+@dataclass(slots=True)
+class Packets:
+    """A packet table: the columns of PACKET as arrays of one length, with the quotes of its ICMP errors."""
+
+    columns: dict[str, NDArray[Any]]
+    quotes: NDArray[np.void]
+
+    def __len__(self) -> int:
+        return len(self.columns["time"])
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        return self.columns[name]
+
+    @classmethod
+    def empty(cls, count: int) -> Packets:
+        """A table of `count` packets, every column zero."""
+        return cls({name: np.zeros(count, dtype) for name, (dtype, _) in PACKET.items()}, np.zeros(0, QUOTE))
+
+    @classmethod
+    def joined(cls, tables: Sequence[Packets]) -> Packets:
+        """The tables one behind the other; quotes keep pointing at their packets and packets at their quotes."""
+        if not tables:
+            return cls.empty(0)
+        columns = {name: np.concatenate([table[name] for table in tables]) for name in PACKET}
+        quotes = np.concatenate([table.quotes for table in tables])
+        packets_before = quotes_before = 0
+        for table in tables:
+            here = slice(packets_before, packets_before + len(table))
+            columns["quote"][here] += np.where(columns["quote"][here] >= 0, quotes_before, 0).astype("i4")
+            quotes["packet"][quotes_before : quotes_before + len(table.quotes)] += packets_before
+            packets_before += len(table)
+            quotes_before += len(table.quotes)
+        return cls(columns, quotes)

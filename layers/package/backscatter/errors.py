@@ -1,0 +1,57 @@
+"""Everything that this package raises on purpose.
+
+    BackscatterError
+    ├── CaptureError            a capture could not be read
+    │   ├── NotACapture         the bytes are something else
+    │   └── LimitExceeded       a length or an expansion is over its limit
+    ├── FindingError            an alert could not be read
+    ├── StoreError              the flow store answered what it must not
+    │   └── Hole                an item that the catalogue promises is missing
+    └── RequestError            the person asked for what cannot be done
+
+A message says what was wrong, where (file, byte offset, field) and what the reader can do about it.
+"""
+
+
+class BackscatterError(Exception):
+    """Anything that this package raises on purpose."""
+
+
+class CaptureError(BackscatterError):
+    """A capture could not be read."""
+
+    def __init__(self, name: str, offset: int, message: str) -> None:
+        super().__init__(f"{name}: byte {offset}: {message}")
+        self.name = name
+        self.offset = offset
+        self.message = message
+
+
+class NotACapture(CaptureError):
+    """The bytes are not a capture of any format that we read."""
+
+
+class LimitExceeded(CaptureError):
+    """A length, a count or an expansion is over the limit that settings allow."""
+
+
+class FindingError(BackscatterError):
+    """An alert could not be read. `line` counts from 1; 0 where the input has no lines."""
+
+    def __init__(self, name: str, line: int, message: str) -> None:
+        super().__init__(f"{name}: line {line}: {message}" if line else f"{name}: {message}")
+        self.name = name
+        self.line = line
+        self.message = message
+
+
+class StoreError(BackscatterError):
+    """The flow store answered what it must not."""
+
+
+class Hole(StoreError):
+    """An item that the catalogue promises is missing: never to be read as `there were no flows`."""
+
+
+class RequestError(BackscatterError):
+    """The person asked for something that cannot be done, such as a filter that is no address."""

@@ -1,0 +1,1 @@
+"""From the alert formats to one shape, Finding."""

@@ -1,0 +1,1 @@
+"""From packet columns to the flow table: aggregation, TCP history, community id."""

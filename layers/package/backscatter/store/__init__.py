@@ -1,0 +1,1 @@
+"""Flow segments, the capture catalogue, findings and verdicts, over one port to a table of items."""

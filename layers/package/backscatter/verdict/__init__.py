@@ -1,0 +1,1 @@
+"""From a finding, its flows and their coverage to a verdict, by a table of rules."""

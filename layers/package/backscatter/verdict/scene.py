@@ -1,0 +1,41 @@
+"""What a judge looks at: the flows around a finding, and what the captures can vouch for. Pure data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from backscatter.flow.address import Address
+    from backscatter.flow.census import Census
+    from backscatter.flow.table import FlowTable
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A stretch of time, both ends included, ns since 1970-01-01 UTC."""
+
+    start: int
+    end: int
+
+
+class Scene(Protocol):
+    """Where a judge finds flows. The laptop holds them in memory; in the cloud they are read from segments.
+
+    Flows of different sensors are different rows (views) that are never summed. A row is returned when it overlaps
+    the window, whole. Rows that time-outs or rotation cut apart come as they are: the judge joins them.
+    """
+
+    def flows_of(self, hosts: Iterable[Address], window: Window) -> FlowTable:
+        """Every flow in the window that has one of the hosts at either end, or that quotes a packet sent by one."""
+        ...
+
+    def flows_between(self, ones: Iterable[Address], others: Iterable[Address], window: Window) -> FlowTable:
+        """Every flow in the window between one of `ones` and one of `others`, and errors that quote such a packet."""
+        ...
+
+    def censuses(self, window: Window) -> list[Census]:
+        """The captures that overlap the window, and all others of the same sensors in the 24 hours before its end."""
+        ...

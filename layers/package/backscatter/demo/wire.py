@@ -20,12 +20,12 @@ ETHERNET, RAW_IP, LINUX_SLL, LINUX_SLL2 = 1, 101, 113, 276
 
 def flag_bits(letters: str) -> int:
     """TCP flags from letters, such as "SA" for SYN+ACK."""
-    return sum(int(2 ** FLAG_LETTERS.index(letter)) for letter in letters)
+    return sum(1 << FLAG_LETTERS.index(letter) for letter in letters)
 
 
 def _checksum(data: bytes) -> int:
     """The Internet checksum (RFC 1071)."""
-    total = sum(struct.unpack(f">{(len(data) + 1) // 2}H", data + b"\0" * (len(data) % 2)))
+    total: int = sum(struct.unpack(f">{(len(data) + 1) // 2}H", data + b"\0" * (len(data) % 2)))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return 0xFFFF - total

@@ -59,7 +59,8 @@ class Finding:
     aliases     (public, private) addresses that the finding itself pairs
     account, region  of AWS; "" elsewhere
     origin      "file:line" or the event's id: where a person finds the original
-    original    the alert as it came, text
+    original    the alert as it came, text, cut where it is very long
+    notes       what of the alert could not be used, though the finding itself could be read
     """
 
     id: str
@@ -81,3 +82,4 @@ class Finding:
     region: str = ""
     origin: str = ""
     original: str = ""
+    notes: tuple[str, ...] = ()

@@ -1,0 +1,10 @@
+"""Findings are judged. Triggered by CorrelateQueue."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def handler(event: dict[str, Any], context: object) -> dict[str, Any]:
+    """Take a batch of object events; answer which of them failed."""
+    return {"batchItemFailures": []}

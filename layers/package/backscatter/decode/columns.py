@@ -32,7 +32,7 @@ PACKET: dict[str, tuple[str, str]] = {
     "ip_bytes": ("i8", "length of the innermost IP packet by its own field (the frame's where that is 0)"),
     "payload": ("i8", "TCP or UDP payload bytes by the same length fields; 0 otherwise"),
     "ttl": ("u1", "time to live or hop limit of the innermost IP header"),
-    "traits": ("u1", "bits HAS_PORTS, FRAGMENT, ONE_WAY"),
+    "traits": ("u1", "bits HAS_PORTS, FRAGMENT, ONE_WAY, NO_FLAGS"),
     "flags": ("u1", "TCP flags as on the wire: FIN 1 SYN 2 RST 4 PSH 8 ACK 16 URG 32 ECE 64 CWR 128"),
     "seq": ("u4", "TCP sequence number"),
     "ack": ("u4", "TCP acknowledgement number"),
@@ -50,6 +50,7 @@ OK, NON_IP, UNDECODABLE = 0, 1, 2
 HAS_PORTS = 1  # TCP, UDP or SCTP ports were read, or it is ICMP
 FRAGMENT = 2  # not the first fragment: ports come from the first one, if that was seen
 ONE_WAY = 4  # ICMP without a counterpart type (errors): the reverse tuple is another conversation
+NO_FLAGS = 8  # TCP whose header was cut before its flags: `flags` 0 means unknown, not a NULL probe
 
 # TCP flags
 FIN, SYN, RST, PSH, ACK, URG, ECE, CWR = 1, 2, 4, 8, 16, 32, 64, 128

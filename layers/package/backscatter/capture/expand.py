@@ -1,0 +1,261 @@
+"""Compressed captures: told by their first bytes, expanded piece by piece into bounded memory."""
+
+from __future__ import annotations
+
+import bz2
+import lzma
+import zlib
+from contextlib import suppress
+from typing import TYPE_CHECKING, BinaryIO, Protocol
+
+import zstandard
+
+from backscatter.errors import LimitExceeded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from backscatter.capture.limits import Limits
+
+#: Compressed bytes read at a time: small, so that little is in flight when a stream turns out to be damaged.
+STEP = 64 * 1024
+
+#: A zstd frame that needs a larger window than this is refused; it is what the zstd command allows without asking.
+ZSTD_WINDOW = 2**27
+
+
+class Corrupt(Exception):
+    """The compressed stream contradicts itself; `salvaged` is what came out before. It never leaves this module."""
+
+    def __init__(self, reason: str, salvaged: bytes = b"") -> None:
+        super().__init__(reason)
+        self.salvaged = salvaged
+
+
+class Member(Protocol):
+    """One compressed member (a gzip member, a zstd frame): what bz2 and lzma offer, and zlib and zstd are made to."""
+
+    @property
+    def eof(self) -> bool:
+        """Whether the member's end was reached."""
+
+    @property
+    def needs_input(self) -> bool:
+        """Whether nothing more comes out without more compressed bytes."""
+
+    @property
+    def unused_data(self) -> bytes:
+        """What was given beyond the member's end."""
+
+    def decompress(self, data: bytes, max_length: int, /) -> bytes:
+        """At most `max_length` expanded bytes."""
+
+
+class _Gzip:
+    """A gzip member (RFC 1952) on zlib."""
+
+    def __init__(self) -> None:
+        self._zlib = zlib.decompressobj(wbits=31)
+        self.needs_input = True
+
+    @property
+    def eof(self) -> bool:
+        return self._zlib.eof
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._zlib.unused_data
+
+    def decompress(self, data: bytes, max_length: int, /) -> bytes:
+        data = self._zlib.unconsumed_tail + data
+        before = self._zlib.copy()
+        try:
+            out = self._zlib.decompress(data, max_length)
+        except zlib.error as error:
+            raise Corrupt(str(error), _salvage(before, data)) from error
+        self.needs_input = len(out) < max_length
+        return out
+
+
+def _salvage(member: zlib._Decompress, data: bytes) -> bytes:
+    """What comes out of `data` before it turns out to be corrupt: zlib hands nothing out of a call that fails."""
+    out = bytearray()
+    with suppress(zlib.error):  # it is told already: this walks up to it once more
+        for index in range(len(data)):
+            out += member.decompress(data[index : index + 1])
+    return bytes(out)
+
+
+class _Zstd:
+    """A zstd frame (RFC 8878). zstandard's incremental object has no bound on its output, so input goes in thinly."""
+
+    #: zstd expands a block of a few bytes to at most 128 KiB, so this many bytes give a few MiB at most.
+    SIP = 256
+
+    def __init__(self) -> None:
+        self._frame = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW).decompressobj()
+        self._pending = b""
+        self._ready = b""
+
+    @property
+    def eof(self) -> bool:
+        return self._frame.eof and not self._ready
+
+    @property
+    def needs_input(self) -> bool:
+        return not self._ready and not self._pending
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._frame.unused_data + self._pending
+
+    def decompress(self, data: bytes, max_length: int, /) -> bytes:
+        self._pending += data
+        out = [self._ready]
+        size = len(self._ready)
+        at = 0
+        while size < max_length and at < len(self._pending) and not self._frame.eof:
+            try:
+                out.append(self._frame.decompress(self._pending[at : at + self.SIP]))
+            except zstandard.ZstdError as error:
+                raise Corrupt(str(error), b"".join(out)) from error
+            at += self.SIP
+            size += len(out[-1])
+        self._pending = self._pending[at:]
+        expanded = b"".join(out)
+        self._ready = expanded[max_length:]
+        return expanded[:max_length]
+
+
+#: (what it is called, first bytes, a new member). Errors of bz2 and lzma are OSError, EOFError and LZMAError.
+EXPANDERS: tuple[tuple[str, bytes, Callable[[], Member]], ...] = (
+    ("gzip", b"\x1f\x8b\x08", _Gzip),
+    ("zstd", b"\x28\xb5\x2f\xfd", _Zstd),
+    ("xz", b"\xfd7zXZ\x00", lambda: lzma.LZMADecompressor(memlimit=2**28)),
+    ("bzip2", b"BZh", bz2.BZ2Decompressor),
+)
+
+
+def compression(head: bytes) -> str:
+    """The compression that a stream beginning with `head` has; "" for none."""
+    return next((name for name, magic, _ in EXPANDERS if head.startswith(magic)), "")
+
+
+class Expanded:
+    """The expanded stream, read forward only, with bounded memory.
+
+    position     expanded bytes handed out
+    trouble      why the stream ended before its time, "" if it did not
+    stopped      the limit that ended it, None if none did
+    """
+
+    def __init__(self, stream: BinaryIO, name: str, limits: Limits) -> None:
+        self._stream = stream
+        self._name = name
+        self._limits = limits
+        self._input = stream.read(STEP)
+        self._taken = len(self._input)
+        self.compression = compression(self._input)
+        self._ended = False
+        self._looked: bytes = b""
+        self._out = 0
+        self.position = 0
+        self.trouble = ""
+        self.stopped: LimitExceeded | None = None
+        if self.compression:
+            self._magic, self._new = next((magic, new) for name, magic, new in EXPANDERS if name == self.compression)
+            self._member = self._new()
+
+    def peek(self, size: int) -> bytes:
+        """The next `size` bytes, fewer at the end, without moving on."""
+        self._looked += self._fetch(size - len(self._looked))
+        return self._looked[:size]
+
+    def read(self, size: int) -> bytes:
+        """The next `size` bytes; fewer only at the end, or where the stream is damaged or over a limit."""
+        out = self._looked[:size]
+        self._looked = self._looked[size:]
+        out += self._fetch(size - len(out))
+        self.position += len(out)
+        return out
+
+    def drain(self) -> int:
+        """Reads to the end and says how many bytes that were."""
+        start = self.position
+        while self.read(2**20):
+            pass
+        return self.position - start
+
+    def _fetch(self, size: int) -> bytes:
+        pieces: list[bytes] = []
+        missing = size
+        while missing > 0 and not self._ended:
+            piece = self._piece(missing)
+            pieces.append(piece)
+            missing -= len(piece)
+            self._out += len(piece)
+            self._check()
+        return b"".join(pieces)
+
+    def _check(self) -> None:
+        limits = self._limits
+        reason = ""
+        if self._out > limits.expanded_bytes:
+            reason = f"more than {limits.expanded_bytes} expanded bytes (limit expanded_bytes)"
+        elif self.compression and self._out > max(limits.ratio_from, limits.expansion_ratio * self._taken):
+            reason = f"expands more than {limits.expansion_ratio} times (limit expansion_ratio)"
+        if reason:
+            self.stopped = LimitExceeded(self._name, self._out, reason)
+            self._end(reason)
+
+    def _end(self, reason: str = "") -> None:
+        self._ended = True
+        self.trouble = reason
+
+    def _more(self) -> bytes:
+        data = self._input or self._stream.read(STEP)
+        self._taken += 0 if self._input else len(data)
+        self._input = b""
+        return data
+
+    def _piece(self, size: int) -> bytes:
+        """Some expanded bytes, at most `size`; may be none although the stream goes on."""
+        if not self.compression:
+            data = self._input or self._stream.read(max(size, STEP))
+            self._taken += 0 if self._input else len(data)
+            self._input = data[size:]
+            if not data:
+                self._end()
+            return data[:size]
+        if self._member.eof:
+            return self._next_member()
+        data = self._more() if self._member.needs_input else b""
+        if not data and self._member.needs_input:
+            self._end(f"the {self.compression} stream is cut short")
+            return b""
+        try:
+            return self._member.decompress(data, size)
+        except Corrupt as error:
+            self._end(f"the {self.compression} stream is corrupt: {error}")
+            return error.salvaged
+        except (OSError, EOFError, lzma.LZMAError) as error:
+            self._end(f"the {self.compression} stream is corrupt: {error}")
+            return b""
+
+    def _next_member(self) -> bytes:
+        """Begins the member behind the one that ended, if there is one. Zero padding (tapes, xz) is no damage."""
+        rest = self._member.unused_data
+        while len(rest) < len(self._magic) or not rest.strip(b"\0"):
+            data = self._more()
+            if not data:
+                break
+            rest = rest.lstrip(b"\0") + data
+        rest = rest.lstrip(b"\0")
+        if rest.startswith(self._magic):
+            self._member = self._new()
+            self._input = rest
+        else:
+            self._end(
+                f"{len(rest)} bytes or more behind the {self.compression} stream are no such stream" if rest else ""
+            )
+        return b""

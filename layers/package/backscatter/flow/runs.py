@@ -1,0 +1,97 @@
+"""Arithmetic on sorted runs: the segmented reductions that the flow table is made of.
+
+A *run* is a stretch of equal ids in an array sorted by id. Everything works on whole arrays; nothing loops.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Ints = NDArray[np.int64]
+    Bools = NDArray[np.bool_]
+
+#: Sequence numbers run within +-2^35 of where their side began (32 GiB): so a run's id and a number fit one int64.
+_SPAN = 36
+_HALF_SPAN = 1 << (_SPAN - 1)
+
+
+def run_starts(ids: NDArray[Any]) -> Bools:
+    """True where an id differs from the one before; the first is always True."""
+    new = np.ones(len(ids), np.bool_)
+    np.not_equal(ids[1:], ids[:-1], out=new[1:])
+    return new
+
+
+def rank_in_run(ids: NDArray[Any]) -> Ints:
+    """How many of the same run stand before, for sorted ids."""
+    index = np.arange(len(ids), dtype=np.int64)
+    begin: Ints = np.maximum.accumulate(np.where(run_starts(ids), index, 0)) if len(ids) else index
+    return index - begin
+
+
+def previous_in_run(ids: NDArray[Any]) -> Ints:
+    """Index of the entry before in the same run, -1 for the first of a run, for sorted ids."""
+    index = np.arange(-1, len(ids) - 1, dtype=np.int64)
+    index[run_starts(ids)] = -1
+    return index
+
+
+def sorted_order(ids: Ints) -> Ints:
+    """The stable order that sorts small non-negative ids: same ids keep their order.
+
+    Id and index go into one integer, because sorting values is several times faster than a stable argsort.
+    """
+    bits = max(len(ids), 1).bit_length()
+    if len(ids) and int(ids.max()).bit_length() + bits > 63:
+        return np.argsort(ids, kind="stable")
+    keys = ids << bits | np.arange(len(ids), dtype=np.int64)
+    keys.sort()
+    keys &= (1 << bits) - 1
+    return keys
+
+
+def packed(ids: Ints, numbers: Ints) -> Ints:
+    """Run id and number in one sortable integer; numbers are clipped to +-2^35."""
+    clipped: Ints = np.clip(numbers, -_HALF_SPAN, _HALF_SPAN - 1)
+    return (ids << _SPAN) + (clipped + _HALF_SPAN)
+
+
+def unpacked(keys: Ints) -> Ints:
+    """The numbers that `packed` put in."""
+    return (keys & ((1 << _SPAN) - 1)) - _HALF_SPAN
+
+
+#: What `packed` makes of "no number yet": the lowest number that it holds.
+NO_NUMBER = -_HALF_SPAN
+
+
+def highest_so_far(ids: Ints, numbers: Ints) -> Ints:
+    """Running maximum within each run, this entry included, for sorted ids; NO_NUMBER stands for none."""
+    if not len(ids):
+        return numbers
+    return unpacked(np.maximum.accumulate(packed(ids, numbers)))
+
+
+def unwrapped(ids: NDArray[Any], numbers: NDArray[np.uint32], anchor: NDArray[np.uint32]) -> Ints:
+    """32-bit sequence numbers as distances from each run's anchor, over any number of wraps.
+
+    Each number is taken as the nearest (RFC 9293, modulo 2^32) to the one before it in its run, the first as the
+    nearest to the anchor. `anchor` has one entry a number; only those at the starts of runs are used.
+    """
+    if not len(numbers):
+        return np.zeros(0, np.int64)
+    start = run_starts(ids)
+    step = np.empty(len(numbers), np.uint32)
+    step[0] = 0
+    np.subtract(numbers[1:], numbers[:-1], out=step[1:])
+    step[start] = numbers[start] - anchor[start]
+    total: Ints = np.cumsum(step.view(np.int32), dtype=np.int64)
+    before = np.zeros(len(numbers), np.int64)
+    heads = np.flatnonzero(start)
+    before[heads[1:]] = total[heads[1:] - 1]
+    return total - before[np.maximum.accumulate(np.where(start, np.arange(len(numbers)), 0))]

@@ -179,10 +179,10 @@ class Expanded:
         self.position += len(out)
         return out
 
-    def drain(self) -> int:
-        """Reads to the end and says how many bytes that were."""
+    def skip(self, size: int) -> int:
+        """Reads `size` bytes away, piece by piece; how many there were."""
         start = self.position
-        while self.read(2**20):
+        while (missing := start + size - self.position) and self.read(min(missing, 2**20)):
             pass
         return self.position - start
 

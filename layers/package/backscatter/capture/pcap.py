@@ -32,34 +32,39 @@ def pcap_layout(head: bytes) -> Layout | None:
     return None
 
 
+def record_at(data: bytes, at: int, offset: int, layout: Layout) -> Record | None:
+    """The record whose header is at index `at` of `data`, believed as it stands; None if the header is cut."""
+    section = layout.sections[0]
+    interface = section.interfaces[0]
+    if at + layout.header > len(data):
+        return None
+    seconds, fraction, caplen, wirelen = struct.unpack_from(section.order + "IIII", data, at)
+    if layout.swapped and caplen > wirelen:
+        caplen, wirelen = wirelen, caplen
+    time = seconds * NANO + fraction * (NANO // interface.ticks)
+    # a packet is at least as long as what was captured of it, whatever a writer claims
+    return Record(at + layout.header, caplen, max(caplen, wirelen), time, offset, interface.linktype)
+
+
 def walk_pcap(data: bytes, start: int, base: int, layout: Layout, limits: Limits, most: int) -> Walk:
     """Walks at most `most` records of `data` from index `start` on; `base` is the stream offset of data[0].
 
     A record's length is bounded by `limits.record_bytes`: a longer one is a lie, since no ordinary link carries it.
     """
-    section = layout.sections[0]
-    interface = section.interfaces[0]
-    linktype, tick, header = interface.linktype, NANO // interface.ticks, layout.header
-    fields = struct.Struct(section.order + "IIII").unpack_from
-    walk, at, end = Walk(), start, len(data)
-    records = walk.records
-    while len(records) < most:
-        if at + header > end:
-            walk.wants = header
+    walk = Walk(at=start)
+    while len(walk.records) < most:
+        record = record_at(data, walk.at, base + walk.at, layout)
+        if record is None:
+            walk.wants = layout.header
             break
-        seconds, fraction, caplen, wirelen = fields(data, at)
-        if layout.swapped and caplen > wirelen:
-            caplen, wirelen = wirelen, caplen
-        if caplen > limits.record_bytes:
-            walk.lie = f"a record claims {caplen} captured bytes, more than {limits.record_bytes} (limit record_bytes)"
+        if record.caplen > limits.record_bytes:
+            walk.lie = (
+                f"a record claims {record.caplen} captured bytes, more than {limits.record_bytes} (limit record_bytes)"
+            )
             break
-        body = at + header
-        if body + caplen > end:
-            walk.wants = header + caplen
+        if record.body + record.caplen > len(data):
+            walk.wants = layout.header + record.caplen
             break
-        # a packet is at least as long as what was captured of it, whatever a writer claims
-        time = seconds * NANO + fraction * tick
-        records.append(Record(body, caplen, max(caplen, wirelen), time, base + at, linktype))
-        at = body + caplen
-    walk.at = at
+        walk.records.append(record)
+        walk.at = record.body + record.caplen
     return walk

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, BinaryIO
 
 from backscatter.capture.expand import Expanded
@@ -114,7 +115,9 @@ class Reader:
         """Nothing from `offset` on can be trusted. Finding the next plausible record is where this could go on."""
         if walk.over:
             self.stopped = LimitExceeded(self.name, offset, walk.lie)
-        self._note(Damage(offset, held + self._source.drain(), f"{walk.lie}; nothing behind it was read", self._last))
+        self._note(
+            Damage(offset, held + self._source.skip(sys.maxsize), f"{walk.lie}; nothing behind it was read", self._last)
+        )
 
     def _end(self, offset: int, rest: bytes, walk: Walk) -> None:
         """The stream is over; what is left of it is a record cut short."""

@@ -66,11 +66,11 @@ class PacketLine:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """One observation. `places` name packets in the verdict's flow table; `packets` is what stands there, once read."""
+    """One observation. `places` are (capture, offset) of packets that show it, `packets` what stands there."""
 
     effect: Effect
     text: str
-    places: tuple[int, ...] = ()
+    places: tuple[tuple[str, int], ...] = ()
     packets: tuple[PacketLine, ...] = ()
 
 

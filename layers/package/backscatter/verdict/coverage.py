@@ -1,0 +1,156 @@
+"""What the captures can vouch for: only where nothing was missed does "we saw no SYN" mean anything.
+
+Coverage is of a *scope*, by every sensor that carried it in the last 24 hours. A sensor covers a scope from the scope's
+first packet on, as long as its pieces follow each other without a hole and none of them is damaged there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from backscatter.flow.census import Census
+    from backscatter.verdict.scene import Window
+
+SECOND = 10**9
+DAY = 24 * 3600 * SECOND
+
+#: A hole between pieces of one sensor is longer than this, and than ten times the median time between packets.
+SHORTEST_HOLE = 2 * SECOND
+MEDIANS_IN_A_HOLE = 10
+
+#: Fewer opportunities than this to notice a loss give no estimate of it.
+ENOUGH_TO_ESTIMATE = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Unbroken capture by one sensor, ns, both ends included."""
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """How much of the traffic the capture missed: `rate` from 0 to 1, None where there is too little to tell."""
+
+    opportunities: int
+    lost: int
+    dropped: int
+    packets: int
+
+    @property
+    def rate(self) -> float | None:
+        """The worse of what the traffic shows and what the sensor says."""
+        said = self.dropped / (self.dropped + self.packets) if self.dropped else 0.0
+        if self.opportunities < ENOUGH_TO_ESTIMATE:
+            return said or None
+        return max(said, self.lost / self.opportunities)
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """What one sensor saw of one scope around a conversation. All times ns.
+
+    sensor, scope  which view
+    spans          unbroken capture of the scope, in order
+    packets        of the scope in all these spans
+    loss           estimate over the pieces around the conversation
+    """
+
+    sensor: str
+    scope: str
+    spans: tuple[Span, ...]
+    packets: int
+    loss: Loss
+
+    def span_at(self, time: int) -> Span | None:
+        """The unbroken span that holds a time."""
+        return next((span for span in self.spans if span.start <= time <= span.end), None)
+
+    def lookback(self, time: int) -> int:
+        """Length of the unbroken capture before a time; 0 where the time itself is not covered."""
+        span = self.span_at(time)
+        return time - span.start if span else 0
+
+    def has(self, start: int, end: int) -> bool:
+        """Whether one span holds both times and all between."""
+        span = self.span_at(start)
+        return span is not None and end <= span.end
+
+
+def coverage_of(censuses: Iterable[Census], scope: str, around: Window) -> tuple[Coverage, ...]:
+    """The coverage of a scope by each sensor that carried it in the 24 hours before the end of the window.
+
+    Captures with an implausible clock prove nothing and are left out.
+    """
+    by_sensor: dict[str, list[Census]] = {}
+    for census in censuses:
+        if census.clock_ok and census.packets and around.end - DAY <= census.end:
+            by_sensor.setdefault(census.sensor, []).append(census)
+    found = []
+    for sensor, pieces in sorted(by_sensor.items()):
+        carried = [census.scopes[scope].first for census in pieces if scope in census.scopes]
+        if not carried or min(carried) > around.end:
+            continue
+        spans = _spans(sorted(pieces, key=lambda census: (census.start, census.end, census.piece)), min(carried))
+        packets = sum(census.scopes[scope].packets for census in pieces if scope in census.scopes)
+        found.append(Coverage(sensor, scope, tuple(spans), packets, _loss(pieces, scope, around)))
+    return tuple(found)
+
+
+def share_seen(coverages: Sequence[Coverage], window: Window) -> float:
+    """The share (0 to 1) of a window that at least one of the sensors covered. An instant is covered or not."""
+    spans = sorted((span.start, span.end) for coverage in coverages for span in coverage.spans)
+    if window.end <= window.start:
+        near = any(start - SHORTEST_HOLE <= window.start <= end + SHORTEST_HOLE for start, end in spans)
+        return 1.0 if near else 0.0
+    seen, reached = 0, window.start
+    for start, end in spans:
+        first, last = max(start, reached), min(end, window.end)
+        if last > first:
+            seen += last - first
+            reached = last
+    return seen / (window.end - window.start)
+
+
+def _spans(pieces: Sequence[Census], carried: int) -> Iterable[Span]:
+    """Unbroken stretches of pieces in time order, from the first packet of the scope on."""
+    joined: list[tuple[int, int]] = []
+    holes = sorted(hole for piece in pieces for hole in piece.holes)
+    for i, piece in enumerate(pieces):
+        if i and piece.start - joined[-1][1] <= _hole_between(pieces[i - 1], piece):
+            joined[-1] = joined[-1][0], max(joined[-1][1], piece.end)
+        else:
+            joined.append((piece.start, piece.end))
+    for start, end in joined:
+        begin = max(start, carried)
+        for after, until in holes:
+            if begin <= until and after <= end:
+                if after >= begin:
+                    yield Span(begin, after)
+                begin = max(begin, until)
+        if begin <= end:
+            yield Span(begin, end)
+
+
+def _hole_between(before: Census, after: Census) -> int:
+    """The longest silence between two pieces that is no hole: the median is that of the one with more packets."""
+    busier = before if before.packets >= after.packets else after
+    return max(SHORTEST_HOLE, MEDIANS_IN_A_HOLE * busier.median_gap)
+
+
+def _loss(pieces: Iterable[Census], scope: str, around: Window) -> Loss:
+    """Loss over the pieces that reach into the window."""
+    near = [piece for piece in pieces if piece.start <= around.end and piece.end >= around.start]
+    of_scope = [piece.scopes[scope] for piece in near if scope in piece.scopes]
+    return Loss(
+        opportunities=sum(census.segments + census.lost for census in of_scope),
+        lost=sum(census.lost for census in of_scope),
+        dropped=sum(piece.dropped or 0 for piece in near),
+        packets=sum(piece.packets for piece in near),
+    )

@@ -1,0 +1,162 @@
+"""The words: what a rule saw, what speaks against it, what is missing, for a person who has to act on it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from backscatter.decode.columns import ACK, RST
+from backscatter.flow.protocol import proto_name
+from backscatter.verdict.conversation import ICMP, ICMP6
+from backscatter.verdict.facts import FULL
+from backscatter.verdict.model import Effect, Evidence, Label, Victim
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from backscatter.finding.model import End, Finding
+    from backscatter.verdict.caps import Boost, Cap
+    from backscatter.verdict.conversation import Place, SeenFlow
+    from backscatter.verdict.facts import Facts
+    from backscatter.verdict.rules import Rule
+
+#: Packets that one piece of evidence points at, at most.
+MOST_PACKETS = 8
+
+SECOND, MINUTE, HOUR, DAY = 10**9, 60 * 10**9, 3600 * 10**9, 86400 * 10**9
+
+
+def duration(ns: int) -> str:
+    """A length of time for people: `0.36 ms`, `28 s`, `2 h 12 min`."""
+    if ns < SECOND:
+        return f"{ns / 10**6:.3g} ms"
+    if ns < 3 * MINUTE:
+        return f"{ns / SECOND:.3g} s"
+    if ns < 3 * HOUR:
+        return f"{ns // MINUTE} min"
+    if ns < 2 * DAY:
+        return f"{ns // HOUR} h {ns % HOUR // MINUTE} min"
+    return f"{ns // DAY} days"
+
+
+def end_text(end: End) -> str:
+    """`192.0.2.1:80`, `[2001:db8::1]:80`, or the address alone."""
+    if end.ip is None:
+        return "an unnamed host"
+    if end.port is None:
+        return end.ip
+    return f"[{end.ip}]:{end.port}" if ":" in end.ip else f"{end.ip}:{end.port}"
+
+
+def summary_of(facts: Facts, rule: Rule, caps: Sequence[Cap], local: End, remote: End) -> str:
+    """One sentence for a person."""
+    undone = next((cap for cap in caps if cap.limit == 0), None)
+    if undone is not None:
+        return f"Undetermined: {undone.missing}"
+    text = rule.reason.format(local=end_text(local), remote=end_text(remote), lookback=duration(facts.lookback))
+    if rule.label is Label.UNDETERMINED:
+        return f"Undetermined: {text}"
+    return text
+
+
+def victim_of(facts: Facts) -> Victim:
+    """Whom the forged packets were sent to: the remote end, for ICMP errors the destination they quote."""
+    one = facts.conversation
+    port = None if one.proto in (ICMP, ICMP6) else one.remote_port
+    return Victim(str(one.remote), port, proto_name(one.proto))
+
+
+def evidence_of(facts: Facts, rule: Rule, caps: Iterable[Cap], boosts: Iterable[Boost]) -> tuple[Evidence, ...]:
+    """Everything that the verdict on one conversation stands on, in the order in which a person would check it."""
+    return (
+        Evidence(Effect.FOR, f"{rule.id}: {rule.evidence}", packets_of(facts)),
+        *(Evidence(Effect.FOR, text) for text in _observations(facts)),
+        *(Evidence(Effect.FOR, boost.text) for boost in boosts),
+        *_against(facts, rule),
+        *(Evidence(Effect.MISSING, cap.missing) for cap in caps),
+        *(Evidence(Effect.MISSING, text) for text in _missing(facts, rule)),
+    )
+
+
+def packets_of(facts: Facts) -> tuple[Place, ...]:
+    """The first packets of both sides of every flow, and of the errors that speak of it, in the order of the flows."""
+    places: dict[Place, None] = {}
+    for flow in (*facts.conversation.earlier, *facts.flows):
+        for place in _merged(flow):
+            places[place] = None
+    for quote in facts.conversation.quotes:
+        places[quote.place] = None
+    return tuple(places)[:MOST_PACKETS]
+
+
+def _merged(flow: SeenFlow) -> tuple[Place, ...]:
+    """The places that a flow keeps; places of one capture are in the order of its packets."""
+    return tuple(sorted({*flow.local.places[:4], *flow.remote.places[:4]}))
+
+
+def _observations(facts: Facts) -> Iterator[str]:
+    """What was seen, in numbers."""
+    synack = next((flow for flow in facts.flows if flow.remote.synacks), None)
+    if facts.is_tcp and synack is not None and facts.unasked_synack:
+        numbers = synack.remote
+        yield (
+            f"The remote's SYN+ACK came first: seq {numbers.synack_seq}, ack {numbers.synack_ack}."
+            + (f" It was sent {numbers.synacks} times." if numbers.synacks > 1 else "")
+        )
+        if facts.exact and synack.local.bare_rsts:
+            wait = synack.local.first - numbers.synack_time
+            yield (
+                f"Our RST carries seq {synack.local.rst_seq}, which is the SYN+ACK's ack"
+                + (f", and came {duration(wait)} after it" if wait >= 0 else "")
+                + ": it answers exactly that packet, and no socket of ours wanted it."
+            )
+    if facts.coverage is not None and facts.is_candidate:
+        full = " (a full connect timeout is 127 s)" if facts.lookback >= FULL else ""
+        yield (
+            f"Capture without a gap reaches {duration(facts.lookback)} back before the first packet{full}; no SYN or "
+            "request of ours is in it."
+        )
+        loss = facts.coverage.loss
+        if loss.rate is not None:
+            yield f"Estimated capture loss: {loss.rate:.2%} of {loss.opportunities} opportunities to notice one."
+    if facts.any(lambda flow: flow.local.has & 1) and facts.is_tcp:
+        asked = next(flow for flow in facts.flows if flow.local.has & 1)
+        yield f"Our SYN has seq {asked.local.syn_seq}."
+
+
+def _against(facts: Facts, rule: Rule) -> Iterator[Evidence]:
+    """What speaks against the verdict."""
+    if rule.label is Label.BACKSCATTER and facts.is_tcp and facts.total(lambda flow: flow.remote.rsts):
+        yield Evidence(Effect.AGAINST, "The remote also sent RST, as a server does that gave up waiting.")
+    if rule.label is Label.UNDETERMINED and facts.unasked_synack:
+        yield Evidence(Effect.AGAINST, "On its own, the conversation has the picture of backscatter.")
+
+
+def _missing(facts: Facts, rule: Rule) -> Iterator[str]:
+    """What would have made it surer."""
+    if facts.is_candidate and rule.label in (Label.BACKSCATTER, Label.UNDETERMINED):
+        if facts.lookback < FULL:
+            yield (
+                f"Only {duration(facts.lookback)} of capture lie before the first packet; 127 s would show any SYN "
+                "that a socket of ours could still have waited on."
+            )
+        if not facts.both_ways and rule.label is Label.UNDETERMINED:
+            yield "Packets of our host in both directions, in the scope that shows the conversation."
+    if rule.label is Label.BACKSCATTER and facts.total(lambda flow: flow.remote.packets) == 1 and facts.unasked_synack:
+        yield "One lone SYN+ACK probe of a scanner cannot be told from backscatter."
+
+
+def hint(finding: Finding) -> str | None:
+    """What the alert's own header allows to say where nothing was captured; never a verdict."""
+    packet = finding.packet
+    if packet is None or packet.flags is None:
+        return None
+    if packet.flags & RST and not packet.flags & ACK and packet.seq:
+        return (
+            f"The alert's own packet is a bare RST with seq {packet.seq}. That fits backscatter (the answer to a "
+            "SYN+ACK that no socket wanted) and also a half-open scan by our own host: the packets before it decide."
+        )
+    if packet.flags & RST and packet.flags & ACK:
+        if packet.seq == 0:
+            return "The alert's own packet is a RST+ACK with seq 0: what a closed port answers to a SYN."
+        return "The alert's own packet is a RST+ACK with a seq: the abort of a real connection looks like this."
+    return None

@@ -1,0 +1,349 @@
+"""What is known of one conversation, put as the questions that the rules ask. Existence counts in every view."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from backscatter.decode.columns import (
+    ACK,
+    DNS_ANSWER,
+    DNS_QUERY,
+    NTP_ANSWER,
+    NTP_ASK,
+    QUIC_INITIAL,
+    QUIC_LONG,
+    RST,
+    SYN,
+)
+from backscatter.flow.table import HAS_SYN, HAS_SYNACK
+from backscatter.verdict.conversation import ICMP, ICMP6, ICMP_REPLIES, TCP, UDP
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from backscatter.verdict.conversation import Conversation, SeenFlow, Side
+    from backscatter.verdict.coverage import Coverage
+    from backscatter.verdict.surroundings import Surroundings
+
+SECOND = 10**9
+
+#: A SYN of ours may be delivered this much after the SYN+ACK that answers it: load balancers reorder.
+REORDERED = 3 * SECOND
+
+#: Linux gives a connect up after 127 s (SYNs after 1, 3, 7, 15, 31 and 63 s): a full look-back.
+FULL, PARTIAL = 127 * SECOND, 30 * SECOND
+
+ANSWERS = DNS_ANSWER | NTP_ANSWER
+QUIC_PORT = 443
+
+
+@dataclass(frozen=True)
+class Facts:
+    """One conversation with what surrounds it.
+
+    coverages  of each view that saw it, and of each other sensor that carries one of its scopes
+    around     what else the two hosts did
+    contacted  whether the local host had another conversation with the remote that it began or took part in
+    """
+
+    conversation: Conversation
+    coverages: tuple[Coverage, ...]
+    around: Surroundings
+    contacted: bool = False
+
+    # -- who sent what ------------------------------------------------------------------------------------------------
+
+    @property
+    def flows(self) -> tuple[SeenFlow, ...]:
+        """Flows of the conversation."""
+        return self.conversation.flows
+
+    @property
+    def start(self) -> int:
+        """Time of the first packet, ns."""
+        return self.conversation.start
+
+    @property
+    def is_tcp(self) -> bool:
+        """Whether it is TCP."""
+        return self.conversation.proto == TCP
+
+    def any(self, test: Callable[[SeenFlow], object]) -> bool:
+        """Whether any flow of it passes the test."""
+        return any(test(flow) for flow in self.flows)
+
+    def total(self, count: Callable[[SeenFlow], int]) -> int:
+        """Sum over the flows of the view in which it is largest: views are never summed."""
+        by_view: dict[tuple[str, str], int] = {}
+        for flow in self.flows:
+            by_view[flow.view] = by_view.get(flow.view, 0) + count(flow)
+        return max(by_view.values(), default=0)
+
+    @cached_property
+    def local_spoke(self) -> bool:
+        """Whether the local end sent any packet of it."""
+        return self.any(lambda flow: flow.local.packets)
+
+    @cached_property
+    def remote_spoke(self) -> bool:
+        """Whether the remote end sent any packet of it."""
+        return self.any(lambda flow: flow.remote.packets)
+
+    @cached_property
+    def local_first(self) -> bool:
+        """Whether the first packet seen, over all views, was the local end's."""
+        first = min(self.flows, key=lambda flow: (flow.start, flow.row), default=None)
+        return first is not None and first.local_began
+
+    # -- the local end's question -------------------------------------------------------------------------------------
+
+    @cached_property
+    def local_syn(self) -> bool:
+        """Whether a SYN of ours is there: in this conversation in any scope, or on its tuple shortly before.
+
+        A SYN with the seq that a SYN+ACK acknowledges is ours at any distance.
+        """
+        return any(flow.local.has & HAS_SYN for flow in (*self.flows, *self.conversation.earlier))
+
+    @cached_property
+    def local_asked(self) -> bool:
+        """Whether the local end began it: a SYN, or for what is not TCP a request or simply the first packet."""
+        if self.is_tcp:
+            return self.local_syn
+        if self.conversation.proto in (ICMP, ICMP6):
+            replies = ICMP_REPLIES[self.conversation.proto]
+            return self.any(lambda flow: flow.local.packets and (flow.local_began != (flow.icmp_type in replies)))
+        if self.any(lambda flow: flow.local.speech & (DNS_QUERY | NTP_ASK)):
+            return True
+        return self.local_spoke and (self.local_first or any(flow.local.packets for flow in self.conversation.earlier))
+
+    @cached_property
+    def local_went_on(self) -> bool:
+        """Whether the local end sent more than SYNs and RSTs: a pure ACK, data or a FIN."""
+        return self.any(lambda flow: flow.local.acks or flow.local.fins or "D" in flow.said)
+
+    # -- the remote end's question ------------------------------------------------------------------------------------
+
+    @cached_property
+    def remote_asked(self) -> bool:
+        """Whether the remote end sent a SYN."""
+        return self.any(lambda flow: flow.remote.has & HAS_SYN)
+
+    @cached_property
+    def remote_probed(self) -> bool:
+        """Whether all that the remote end sent are NULL, FIN or Xmas probes: no SYN, RST or ACK bit."""
+        return self.remote_spoke and not self.any(lambda flow: flow.remote.flags & (SYN | RST | ACK))
+
+    @cached_property
+    def remote_went_on(self) -> bool:
+        """Whether the remote end sent a pure ACK, data, or a FIN that acknowledges."""
+        return self.any(
+            lambda flow: flow.remote.acks or "D" in flow.heard or (flow.remote.fins and flow.remote.flags & ACK)
+        )
+
+    @cached_property
+    def local_accepted(self) -> bool:
+        """Whether the local end sent a SYN+ACK."""
+        return self.any(lambda flow: flow.local.has & HAS_SYNACK)
+
+    # -- the remote end's answer --------------------------------------------------------------------------------------
+
+    @cached_property
+    def remote_accepted(self) -> bool:
+        """Whether the remote end sent a SYN+ACK."""
+        return self.any(lambda flow: flow.remote.has & HAS_SYNACK)
+
+    @cached_property
+    def remote_finished_handshake(self) -> bool:
+        """Whether the remote end sent data or a FIN, or acknowledged more than the SYN+ACK does."""
+        return self.any(lambda flow: "D" in flow.heard or flow.remote.fins or flow.remote.ack_beyond > 0) or any(
+            before.remote.has & HAS_SYNACK and flow.remote.acks and flow.remote.ack_first != before.remote.synack_ack
+            for before in self.flows
+            for flow in self.flows
+        )
+
+    @cached_property
+    def answers_only(self) -> bool:
+        """Whether all that the remote end sent are SYN+ACKs, with RSTs after them at most."""
+        return self.remote_accepted and not self.any(
+            lambda flow: flow.remote.packets != flow.remote.synacks + flow.remote.rsts
+        )
+
+    @cached_property
+    def answer_first(self) -> bool:
+        """Whether it began with the remote end's SYN+ACK (or, reordered, with our exact answer to it)."""
+        synack = min((flow.remote.synack_time for flow in self.flows if flow.remote.synacks), default=None)
+        if synack is None or any(flow.remote.first and flow.remote.first < synack for flow in self.flows):
+            return False
+        spoke = min((flow.local.first for flow in self.flows if flow.local.packets), default=synack)
+        return spoke >= synack or (self.exact and synack - spoke <= REORDERED)
+
+    @cached_property
+    def closed_port_answers(self) -> bool:
+        """Whether all that the remote end sent are RST+ACKs with seq 0: a closed port answering SYNs."""
+        return self.remote_spoke and not self.any(lambda flow: flow.remote.packets != flow.remote.reset_syns)
+
+    @cached_property
+    def repeated(self) -> bool:
+        """Whether the same SYN+ACK came again, a second or more apart: a server waiting for its ACK."""
+        return self.any(
+            lambda flow: flow.remote.synack_repeats and flow.remote.last - flow.remote.synack_time >= SECOND
+        ) or any(
+            one.remote.synacks
+            and other.remote.synacks
+            and one.remote.synack_seq == other.remote.synack_seq
+            and one.remote.synack_ack == other.remote.synack_ack
+            and other.start - one.start >= SECOND
+            for one in self.flows
+            for other in self.flows
+            if one.view == other.view
+        )
+
+    # -- our answer ---------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def exact(self) -> bool:
+        """Whether every packet of ours is a bare RST with the seq that a SYN+ACK of theirs acknowledges."""
+        spoke = [flow for flow in self.flows if flow.local.packets]
+        return bool(spoke) and all(
+            flow.local.packets == flow.local.exact_rsts or self._exact_elsewhere(flow.local) for flow in spoke
+        )
+
+    def _exact_elsewhere(self, local: Side) -> bool:
+        """Our RST lies in one flow, the SYN+ACK in another: a scope for each direction, or a cut between them.
+
+        The row keeps the numbers of its first RST only, so more than one RST is not proven to fit.
+        """
+        return local.packets == local.bare_rsts == 1 and any(
+            flow.remote.has & HAS_SYNACK
+            and flow.remote.synack_ack == local.rst_seq
+            and flow.remote.synack_time <= local.first + REORDERED
+            for flow in (*self.flows, *self.conversation.earlier)
+        )
+
+    @cached_property
+    def reset_with_ack(self) -> bool:
+        """Whether every packet of ours is an RST+ACK whose seq fits the SYN+ACK."""
+        spoke = [flow for flow in self.flows if flow.local.packets]
+        return bool(spoke) and all(
+            flow.local.packets == flow.local.rsts <= max(flow.remote.synacks, 1)
+            and not flow.local.bare_rsts
+            and flow.remote.has & HAS_SYNACK
+            and flow.local.rst_seq == flow.remote.synack_ack
+            for flow in spoke
+        )
+
+    @property
+    def refused_by_icmp(self) -> bool:
+        """Whether our side answered with an ICMP error that quotes a packet of theirs."""
+        return any(not quote.sent_by_us for quote in self.conversation.quotes)
+
+    @property
+    def told_by_icmp(self) -> bool:
+        """Whether somebody's ICMP error quotes a packet of ours on this tuple."""
+        return any(quote.sent_by_us for quote in self.conversation.quotes)
+
+    # -- what a stranger's answer looks like without TCP --------------------------------------------------------------
+
+    @cached_property
+    def unasked_reply(self) -> bool:
+        """Whether it is ICMP replies of the remote end, and we sent nothing on it."""
+        replies = ICMP_REPLIES.get(self.conversation.proto, frozenset())
+        return self.remote_spoke and not self.local_spoke and not self.any(lambda flow: flow.icmp_type not in replies)
+
+    @cached_property
+    def unasked_answer(self) -> bool:
+        """Whether it is UDP answers of the remote end (DNS, NTP, a QUIC server), and we sent nothing on it."""
+        if self.conversation.proto != UDP or self.local_spoke or not self.remote_spoke:
+            return False
+        from_quic_server = self.conversation.remote_port == QUIC_PORT != self.conversation.local_port
+        answers = ANSWERS | (QUIC_LONG | QUIC_INITIAL if from_quic_server else 0)
+        return not self.any(lambda flow: not flow.remote.speech & answers or flow.remote.speech & ~answers)
+
+    @cached_property
+    def error_about_nothing(self) -> bool:
+        """Whether ICMP errors quote a packet of ours on a tuple on which we sent nothing."""
+        sent = self.local_spoke or any(flow.local.packets for flow in self.conversation.earlier)
+        return self.told_by_icmp and not sent
+
+    @cached_property
+    def request_of_theirs(self) -> bool:
+        """Whether the remote end began with something that is no answer: an echo request, or UDP that asks."""
+        proto = self.conversation.proto
+        if proto in (ICMP, ICMP6):
+            return not self.any(lambda flow: flow.is_error or flow.icmp_type in ICMP_REPLIES[proto])
+        return proto == UDP and not self.any(lambda flow: flow.remote.speech & ANSWERS)
+
+    # -- candidates ---------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def unasked_synack(self) -> bool:
+        """R4 to R6's picture: their SYN+ACK first, nothing of ours but refusals of it, no SYN of ours anywhere."""
+        return self.is_tcp and self.answer_first and self.answers_only and not self.local_syn and not self.remote_asked
+
+    @cached_property
+    def is_candidate(self) -> bool:
+        """Whether it may be backscatter at all, before coverage is looked at."""
+        return (
+            self.unasked_synack
+            or (self.is_tcp and self.closed_port_answers and not self.local_spoke)
+            or self.unasked_reply
+            or self.unasked_answer
+            or self.error_about_nothing
+        )
+
+    @cached_property
+    def spoke_before(self) -> bool:
+        """Whether we sent anything but exact refusals on the tuple in the 15 minutes before."""
+        return any(flow.local.packets != flow.local.exact_rsts for flow in self.conversation.earlier)
+
+    # -- coverage -----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def views(self) -> tuple[tuple[str, str], ...]:
+        """The views (sensor, scope) in which it was seen."""
+        return tuple(sorted({flow.view for flow in (*self.flows, *self.conversation.errors)}))
+
+    @cached_property
+    def coverage(self) -> Coverage | None:
+        """The coverage of the view that vouches best: both directions first, then the longest look-back."""
+        seen = [one for one in self.coverages if (one.sensor, one.scope) in self.views]
+        return max(seen, key=lambda one: (self._both(one), one.lookback(self.start)), default=None)
+
+    def _both(self, coverage: Coverage) -> bool:
+        return all(self.around.directions(coverage.sensor, coverage.scope))
+
+    @property
+    def lookback(self) -> int:
+        """Unbroken capture before the first packet, ns."""
+        return self.coverage.lookback(self.start) if self.coverage else 0
+
+    @cached_property
+    def both_ways(self) -> bool:
+        """Whether packets from and to the local host are visible in the view that vouches."""
+        return self.coverage is not None and self._both(self.coverage)
+
+    @cached_property
+    def unbroken(self) -> bool:
+        """Whether the vouching view has no hole between the first and the last packet."""
+        return self.coverage is not None and self.coverage.has(self.start, self.conversation.end)
+
+    @cached_property
+    def captured_after(self) -> int:
+        """Unbroken capture after the last packet, ns."""
+        span = self.coverage.span_at(self.conversation.end) if self.coverage else None
+        return span.end - self.conversation.end if span else 0
+
+    @cached_property
+    def full(self) -> bool:
+        """Full look-back, no hole, both directions, and capture goes on: silence of ours can be told from blindness."""
+        return self.lookback >= FULL and self.unbroken and self.both_ways and self.captured_after >= REORDERED
+
+    @cached_property
+    def scopes_disagree(self) -> bool:
+        """Whether one view shows our answer and another, in which we are visible, shows their packets without it."""
+        answered = {flow.view for flow in self.flows if flow.local.packets}
+        silent = {flow.view for flow in self.flows if flow.remote.packets} - answered
+        return bool(answered) and any(self.around.directions(*view)[0] for view in silent)

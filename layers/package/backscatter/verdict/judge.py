@@ -1,0 +1,305 @@
+"""The walk: finding -> conversations -> facts -> rule -> verdict. Pure: same inputs, same verdict, byte for byte."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from backscatter.finding.model import End
+from backscatter.flow.address import Address
+from backscatter.flow.protocol import proto_number
+from backscatter.flow.table import FlowTable
+from backscatter.verdict.caps import WINDOW_SHARE, Boost, Cap, weighed
+from backscatter.verdict.coverage import coverage_of, share_seen
+from backscatter.verdict.explain import evidence_of, hint, summary_of, victim_of
+from backscatter.verdict.facts import Facts
+from backscatter.verdict.gather import EARLIER, Gathered, Wanted, gather
+from backscatter.verdict.model import Effect, Evidence, Label, Verdict, Why
+from backscatter.verdict.rules import R18, RULES, Rule
+from backscatter.verdict.scene import Window
+from backscatter.verdict.surroundings import Neighbourhood, Surroundings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from backscatter.finding.model import Finding, Tuple
+    from backscatter.verdict.conversation import Conversation
+    from backscatter.verdict.scene import Scene
+    from backscatter.verdict.settings import Settings
+
+SECOND = 10**9
+
+#: A finding means its conversations from 15 minutes before first_seen to 60 s after last_seen.
+BEFORE, AFTER = 15 * 60 * SECOND, 60 * SECOND
+
+#: Flows that a verdict carries at most.
+MOST_FLOWS = 100
+
+#: Conversations and leads judged for one finding at most; the rest are counted as undetermined, never as benign.
+MOST_CONVERSATIONS, MOST_LEADS = 20_000, 200
+
+#: The most dangerous first.
+DANGER = {label: rank for rank, label in enumerate(Label)}
+
+#: Labels that say that our host took part: with one of these elsewhere, backscatter is a conflict (R19).
+CONTACT = frozenset({Label.CONNECTION_ESTABLISHED, Label.CONNECTION_ATTEMPTED})
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One conversation with the rule that decided it."""
+
+    facts: Facts
+    rule: Rule
+    label: Label
+    why: Why | None
+    confidence: int
+    caps: tuple[Cap, ...]
+    boosts: tuple[Boost, ...]
+
+
+#: Conversations judged, each with the names of its remote.
+Judgements = list[tuple[frozenset[Address], Judged]]
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """A tuple with its ends told apart."""
+
+    proto: str | None
+    local: End
+    remote: End
+
+
+def judge(finding: Finding, scene: Scene, settings: Settings) -> Verdict:
+    """The verdict on a finding: the most dangerous of its conversations decides.
+
+    Raises nothing on purpose: what cannot be judged is `undetermined`, and says why.
+    """
+    first = finding.tuples[0] if finding.tuples else None
+    ends = next(_told_apart(first, finding, settings)) if first else Ends(None, End(), End())
+    if not finding.is_network:
+        return Verdict(
+            finding,
+            None,
+            End(),
+            End(),
+            Label.NOT_APPLICABLE,
+            None,
+            0,
+            None,
+            "This finding is about no network conversation.",
+        )
+    verdicts = [
+        _judge_tuple(finding, told, scene, settings)
+        for one in finding.tuples
+        for told in _told_apart(one, finding, settings)
+    ]
+    if not verdicts:
+        return _without(finding, ends, Why.NO_TUPLE, "The finding names no pair of addresses.")
+    worst = min(verdicts, key=lambda verdict: (DANGER[verdict.label], -verdict.confidence))
+    if len(verdicts) == 1:
+        return worst
+    counts: Counter[str] = Counter()
+    for verdict in verdicts:
+        counts.update(verdict.conversations)
+    return replace(worst, conversations=by_danger(counts))
+
+
+def _told_apart(one: Tuple, finding: Finding, settings: Settings) -> Iterator[Ends]:
+    """Which end is ours: the one in `home`; if both or neither, the finding's resource; else each in turn."""
+    forth, back = Ends(one.proto, one.a, one.b), Ends(one.proto, one.b, one.a)
+    home_a, home_b = (_is_home(end, finding, settings) for end in (one.a, one.b))
+    if home_a != home_b:
+        yield forth if home_a else back
+    elif one.resource is not None:
+        yield forth if one.resource == "a" else back
+    else:
+        yield forth
+        yield back
+
+
+def _is_home(end: End, finding: Finding, settings: Settings) -> bool:
+    if end.ip is None:
+        return False
+    return any(settings.is_home(name) for name in settings.names(Address.parse(end.ip), finding.aliases))
+
+
+def _judge_tuple(finding: Finding, ends: Ends, scene: Scene, settings: Settings) -> Verdict:
+    if ends.local.ip is None or ends.remote.ip is None:
+        return _without(finding, ends, Why.NO_TUPLE, "The finding does not name both addresses.")
+    local = settings.names(Address.parse(ends.local.ip), finding.aliases)
+    remote = settings.names(Address.parse(ends.remote.ip), finding.aliases)
+    if finding.first_seen is None or finding.last_seen is None:
+        return _without(finding, ends, Why.NO_CAPTURE, "The finding has no time, so no capture can be chosen.")
+    own = Window(finding.first_seen, max(finding.first_seen, finding.last_seen))
+    window = Window(own.start - BEFORE, own.end + AFTER)
+    proto = proto_number(ends.proto) if ends.proto else None
+    wanted = Wanted(proto, ends.local.port, ends.remote.port)
+    bench = Bench(scene, local, remote, window, own)
+    judged = bench.judged(wanted)
+    if finding.vlan:
+        judged = _in_vlan(judged, finding.vlan) or judged
+    if not judged:
+        return _nothing(finding, ends, bench)
+    return _verdict(finding, ends, judged, bench)
+
+
+class Bench:
+    """Judges the conversations of two hosts. Reads each thing from the scene once."""
+
+    def __init__(
+        self, scene: Scene, local: frozenset[Address], remote: frozenset[Address], window: Window, own: Window
+    ) -> None:
+        self.scene, self.local, self.remote, self.window, self.own = scene, local, remote, window, own
+        self.censuses = scene.censuses(Window(window.start - EARLIER, window.end))
+        self._tables: dict[frozenset[Address], FlowTable] = {}
+        self._hosts: dict[frozenset[Address], Neighbourhood] = {}
+        self._gathered: dict[tuple[frozenset[Address], Wanted], Gathered] = {}
+
+    def table(self, remote: frozenset[Address]) -> FlowTable:
+        """All flows between the local host and a remote around the window."""
+        if remote not in self._tables:
+            around = Window(self.window.start - EARLIER, self.window.end)
+            self._tables[remote] = self.scene.flows_between(self.local, remote, around)
+        return self._tables[remote]
+
+    def gathered(self, remote: frozenset[Address], wanted: Wanted) -> Gathered:
+        """The conversations with a remote that are meant."""
+        key = remote, wanted
+        if key not in self._gathered:
+            self._gathered[key] = gather(self.table(remote), self.local, remote, wanted, self.window)
+        return self._gathered[key]
+
+    def judged(self, wanted: Wanted) -> Judgements:
+        """Every conversation that is meant, and those that ICMP errors from the remote speak of, each judged."""
+        found = self.gathered(self.remote, wanted)
+        pairs: list[tuple[frozenset[Address], Conversation]] = [
+            (self.remote, conversation) for conversation in found.conversations[:MOST_CONVERSATIONS]
+        ]
+        for lead in found.leads[:MOST_LEADS]:
+            there = frozenset({lead.remote})
+            pairs += [(there, one) for one in self.gathered(there, lead.wanted).conversations]
+        judged = [(remote, self._judge(conversation, remote)) for remote, conversation in pairs]
+        if any(one.label is Label.BACKSCATTER for _, one in judged):
+            judged = [
+                (remote, self._judge(one.facts.conversation, remote, contacted=True))
+                if one.label is Label.BACKSCATTER and self._contacted(remote, one)
+                else (remote, one)
+                for remote, one in judged
+            ]
+        return judged
+
+    def _contacted(self, remote: frozenset[Address], this: Judged) -> bool:
+        """Whether another conversation of the pair in the window was begun or joined by the local host."""
+        return any(
+            self._judge(other, remote).label in CONTACT
+            for other in self.gathered(remote, Wanted()).conversations
+            if other.rows != this.facts.conversation.rows
+        )
+
+    def _judge(self, conversation: Conversation, remote: frozenset[Address], *, contacted: bool = False) -> Judged:
+        hosts = self._hosts.setdefault(remote, Neighbourhood(self.scene, self.local, remote, self.window))
+        around = Surroundings(hosts, conversation.start, conversation.end)
+        scopes = sorted({flow.view[1] for flow in (*conversation.flows, *conversation.errors)})
+        span = Window(conversation.start - BEFORE, conversation.end + AFTER)
+        coverages = tuple(one for scope in scopes for one in coverage_of(self.censuses, scope, span))
+        facts = Facts(conversation, coverages, around, contacted)
+        rule = next(rule for rule in RULES if rule.matches(facts))
+        confidence, caps, boosts = weighed(rule, facts, self.own)
+        undone = next((cap for cap in caps if cap.limit == 0), None)
+        if undone is not None:
+            return Judged(facts, rule, Label.UNDETERMINED, undone.why, 0, caps, ())
+        return Judged(facts, rule, rule.label, rule.why, confidence, caps, boosts)
+
+
+def _in_vlan(judged: Judgements, vlan: tuple[int, ...]) -> Judgements:
+    """Those seen in the scope that the alert's VLAN tags name."""
+    scope = "vlan:" + ".".join(map(str, vlan))
+    return [(remote, one) for remote, one in judged if any(view[1] == scope for view in one.facts.views)]
+
+
+def _verdict(finding: Finding, ends: Ends, judged: Judgements, bench: Bench) -> Verdict:
+    """The finding's verdict from those of its conversations."""
+    worst = min(DANGER[one.label] for _, one in judged)
+    deciding = [one for _, one in judged if DANGER[one.label] == worst]
+    # Of dangerous verdicts the surest speaks for all; of harmless ones the least sure, since all of them are claimed.
+    harmless = worst > DANGER[Label.UNDETERMINED]
+    decided = min(deciding, key=lambda one: one.confidence if harmless else -one.confidence)
+    counts = Counter(one.label.value for _, one in judged)
+    evidence = evidence_of(decided.facts, decided.rule, decided.caps, decided.boosts)
+    if len(judged) > 1:
+        told = ", ".join(f"{count} {label}" for label, count in by_danger(counts).items())
+        text = f"This finding covers {len(judged)} conversations: {told}. The most dangerous decides."
+        evidence = (*evidence, Evidence(Effect.FOR, text))
+    flows, total = _flows(judged, bench)
+    return Verdict(
+        finding=finding,
+        proto=ends.proto,
+        local=ends.local,
+        remote=ends.remote,
+        label=decided.label,
+        why=decided.why,
+        confidence=decided.confidence,
+        rule=decided.rule.id,
+        summary=summary_of(decided.facts, decided.rule, decided.caps, ends.local, ends.remote),
+        victim=victim_of(decided.facts) if decided.label is Label.BACKSCATTER else None,
+        conversations=by_danger(counts),
+        evidence=evidence,
+        flows=flows,
+        flows_total=total,
+    )
+
+
+def _flows(judged: Judgements, bench: Bench) -> tuple[FlowTable, int]:
+    """The flows of the conversations, most dangerous first, at most MOST_FLOWS; and how many there are."""
+    rows: dict[tuple[frozenset[Address], int], None] = {}
+    for remote, one in sorted(judged, key=lambda pair: (DANGER[pair[1].label], pair[1].facts.start)):
+        for row in one.facts.conversation.rows:
+            rows[remote, row] = None
+    shown: dict[frozenset[Address], list[int]] = {}
+    for remote, row in list(rows)[:MOST_FLOWS]:
+        shown.setdefault(remote, []).append(row)
+    tables = [bench.table(remote).select(np.array(some, np.int64)) for remote, some in shown.items()]
+    return tables[0] if len(tables) == 1 else FlowTable.joined(tables), len(rows)
+
+
+def by_danger(counts: Counter[str]) -> dict[str, int]:
+    """Counts of labels, the most dangerous first."""
+    return {label.value: counts[label.value] for label in Label if counts[label.value]}
+
+
+def _nothing(finding: Finding, ends: Ends, bench: Bench) -> Verdict:
+    """R18: no conversation was found. Either nobody captured the time, or the remote never appeared in it."""
+    near = bench.scene.flows_of(bench.local, bench.window)
+    scopes = sorted({near.scopes[number] for number in set(near.rows["scope"].tolist())})
+    coverages = [one for scope in scopes for one in coverage_of(bench.censuses, scope, bench.window)]
+    if len(near) and share_seen(coverages, bench.own) >= WINDOW_SHARE:
+        text = (
+            f"{ends.local.ip} was captured at that time, but no conversation with {ends.remote.ip} that fits the alert."
+        )
+        return _without(finding, ends, Why.NOT_SEEN, text)
+    return _without(finding, ends, Why.NO_CAPTURE, f"Nothing was captured of {ends.local.ip} at the time of the alert.")
+
+
+def _without(finding: Finding, ends: Ends, why: Why, text: str) -> Verdict:
+    """A verdict that no conversation stands behind."""
+    evidence = [Evidence(Effect.MISSING, text)]
+    shown = hint(finding) if why in (Why.NO_CAPTURE, Why.NOT_SEEN) else None
+    if shown is not None:
+        evidence.append(Evidence(Effect.FOR, shown))
+    return Verdict(
+        finding=finding,
+        proto=ends.proto,
+        local=ends.local,
+        remote=ends.remote,
+        label=Label.UNDETERMINED,
+        why=why,
+        confidence=0,
+        rule=R18,
+        summary=f"Undetermined: {text[0].lower() if text.startswith(('The ', 'Nothing ')) else text[0]}{text[1:]}",
+        evidence=tuple(evidence),
+    )

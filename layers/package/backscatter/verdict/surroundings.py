@@ -1,0 +1,231 @@
+"""What the two hosts did besides the conversation: scans, other contacts, floods. Read only when a rule asks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from backscatter.decode.columns import DNS_ANSWER, NTP_ANSWER
+from backscatter.flow.table import HAS_SYN, HAS_SYNACK
+from backscatter.verdict.conversation import ICMP, ICMP6, ICMP_REPLIES, TCP, UDP, ends_at
+from backscatter.verdict.scene import Window
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from backscatter.flow.address import Address
+    from backscatter.flow.table import FlowTable
+    from backscatter.verdict.scene import Scene
+
+SECOND = 10**9
+MINUTE = 60 * SECOND
+HOUR = 60 * MINUTE
+
+#: R14: this many distinct remotes with unsolicited answers to one host within a minute.
+REFLECTORS = 50
+
+#: R15: single SYN+ACKs to this many hosts, or ports of one host, from more source ports than FLOOD_PORTS.
+SCANNED = 10
+
+#: LBNL's scan-NG: one remote answering at least this many hosts from at most so many ports is backscatter.
+FLOOD_HOSTS, FLOOD_PORTS = 10, 2
+
+#: SYNs to so many different ends that nobody completed look like a scan of ours.
+UNCOMPLETED = 10
+
+
+class Neighbourhood:
+    """The flows of two hosts around a window, read from the scene once and only when asked for.
+
+    local, remote: all names of the two hosts.
+    """
+
+    def __init__(self, scene: Scene, local: frozenset[Address], remote: frozenset[Address], window: Window) -> None:
+        self.scene, self.local, self.remote, self.window = scene, local, remote, window
+
+    @cached_property
+    def local_flows(self) -> FlowTable:
+        """Flows of the local host, from 15 minutes before the window to 5 minutes after it."""
+        return self.scene.flows_of(self.local, Window(self.window.start - 15 * MINUTE, self.window.end + 5 * MINUTE))
+
+    @cached_property
+    def remote_flows(self) -> FlowTable:
+        """Flows of the remote host, from an hour before the window to an hour after it."""
+        return self.scene.flows_of(self.remote, Window(self.window.start - HOUR, self.window.end + HOUR))
+
+    @cached_property
+    def local_is_src(self) -> NDArray[np.bool_]:
+        """Mask of `local_flows` that the local host began."""
+        return ends_at(self.local_flows.rows, "src", self.local)
+
+    @cached_property
+    def local_is_dst(self) -> NDArray[np.bool_]:
+        """Mask of `local_flows` that others began with the local host."""
+        return ends_at(self.local_flows.rows, "dst", self.local)
+
+    def between(self, window: Window) -> FlowTable:
+        """Flows between the two hosts."""
+        return self.scene.flows_between(self.local, self.remote, window)
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the two hosts did around one conversation, which lasted from `start` to `end` (ns)."""
+
+    hosts: Neighbourhood
+    start: int
+    end: int
+
+    def _near(self, rows: NDArray[np.void], before: int, after: int) -> NDArray[np.bool_]:
+        """Mask of the flows that reach into the time from `before` ahead of the conversation to `after` behind it."""
+        mask: NDArray[np.bool_] = (rows["end"] >= self.start - before) & (rows["start"] <= self.end + after)
+        return mask
+
+    def directions(self, sensor: str, scope: str) -> tuple[bool, bool]:
+        """Whether packets from and to the local host are visible around the conversation in one view."""
+        table = self.hosts.local_flows
+        rows = table.rows
+        here = _in_view(table, sensor, scope) & self._near(rows, 15 * MINUTE, 5 * MINUTE)
+        src, dst = here & self.hosts.local_is_src, here & self.hosts.local_is_dst
+        sent = bool((rows["src_packets"][src] > 0).any() or (rows["dst_packets"][dst] > 0).any())
+        received = bool((rows["dst_packets"][src] > 0).any() or (rows["src_packets"][dst] > 0).any())
+        return sent, received
+
+    @cached_property
+    def half_open_scan(self) -> bool:
+        """Whether the local host is seen half-open scanning within five minutes of the conversation.
+
+        One handshake that it reset instead of completing is enough: with its SYN lost, that is R4's picture.
+        """
+        rows = self.hosts.local_flows.rows
+        near = self.hosts.local_is_src & (rows["proto"] == TCP) & (rows["src_has"] & HAS_SYN > 0)
+        near &= self._near(rows, 5 * MINUTE, 5 * MINUTE)
+        near &= (rows["src_acks"] == 0) & (rows["src_data"] == 0) & (rows["src_fins"] == 0)
+        if bool((near & (rows["dst_has"] & HAS_SYNACK > 0) & (rows["src_rsts"] > 0)).any()):
+            return True
+        return _distinct(rows[near], "dst_hi", "dst_lo", "dst_port") >= UNCOMPLETED
+
+    @cached_property
+    def reflectors(self) -> int:
+        """The most distinct remotes that sent the local host unsolicited answers within any 60 s around it."""
+        rows = self.hosts.local_flows.rows
+        near = self.hosts.local_is_dst & _answers_first(rows) & self._near(rows, MINUTE, MINUTE)
+        times = rows["start"][near]
+        if len(times) < REFLECTORS:
+            return 0
+        order = np.argsort(times, kind="stable")
+        times = times[order]
+        _, who = np.unique(rows[near][["src_hi", "src_lo"]], return_inverse=True)
+        who = who[order]
+        most = 0
+        begin = 0
+        counts = np.zeros(int(who.max()) + 1, np.int64)
+        distinct = 0
+        for i, (time, one) in enumerate(zip(times.tolist(), who.tolist(), strict=True)):
+            distinct += counts[one] == 0
+            counts[one] += 1
+            while times[begin] < time - MINUTE:
+                counts[who[begin]] -= 1
+                distinct -= counts[who[begin]] == 0
+                begin += 1
+            most = max(most, int(distinct))
+            if most >= REFLECTORS and i:
+                break
+        return most
+
+    @cached_property
+    def synack_scan(self) -> int | None:
+        """The ack that the remote's single SYN+ACKs to many of us have in common, None where they are no scan."""
+        rows = self.hosts.remote_flows.rows
+        near = self._near(rows, HOUR, HOUR)
+        answers = near & ends_at(rows, "src", self.hosts.remote) & (rows["proto"] == TCP) & (rows["src_synacks"] == 1)
+        answers &= rows["dst_has"] & HAS_SYN == 0
+        single = rows[answers]
+        if len(single) < SCANNED or len(np.unique(single["src_port"])) <= FLOOD_PORTS:
+            return None
+        acks, counts = np.unique(single["src_synack_ack"], return_counts=True)
+        common = int(acks[np.argmax(counts)])
+        if common != 0 and counts.max() < 0.9 * len(single):
+            return None
+        same = single[single["src_synack_ack"] == common]
+        hosts = _distinct(same, "dst_hi", "dst_lo")
+        ends = _distinct(same, "dst_hi", "dst_lo", "dst_port")
+        return common if hosts >= SCANNED or ends - hosts + 1 >= SCANNED else None
+
+    @cached_property
+    def answered_hosts(self) -> tuple[int, int]:
+        """How many hosts the remote sent SYN+ACKs that no SYN asked for, within an hour, and from how many ports."""
+        rows = self.hosts.remote_flows.rows
+        near = self._near(rows, HOUR, HOUR)
+        answers = (
+            near
+            & ends_at(rows, "src", self.hosts.remote)
+            & (rows["src_has"] & HAS_SYNACK > 0)
+            & (rows["dst_has"] & HAS_SYN == 0)
+        )
+        these = rows[answers]
+        return _distinct(these, "dst_hi", "dst_lo"), _distinct(these, "src_port")
+
+    @cached_property
+    def same_pattern(self) -> int:
+        """How many conversations the remote answered first, within an hour, that we refused exactly or not at all."""
+        rows = self.hosts.remote_flows.rows
+        near = self._near(rows, HOUR, HOUR)
+        answers = near & ends_at(rows, "src", self.hosts.remote) & (rows["src_has"] & HAS_SYNACK > 0)
+        answers &= (rows["dst_packets"] == rows["dst_exact_rsts"]) & (rows["src_data"] == 0)
+        return _distinct(rows[answers], "src_port", "dst_hi", "dst_lo", "dst_port")
+
+    def others_seen(self, sensor: str, scope: str, packets: int, span: Window) -> bool:
+        """Whether the view holds packets of anybody else: `packets` is how many it holds in the span.
+
+        A capture of nothing but this pair may have been filtered; it cannot vouch for what it does not show.
+        """
+        pair = self.hosts.between(span)
+        rows = pair.rows[_in_view(pair, sensor, scope)]
+        return packets > int(rows["src_packets"].sum() + rows["dst_packets"].sum())
+
+    def ever_before(self, proto: int, local_port: int | None, remote_port: int | None, since: int) -> bool:
+        """Whether the tuple had any flow between `since` and the conversation."""
+        pair = self.hosts.between(Window(since, self.start))
+        rows = pair.rows
+        forth = (
+            ends_at(rows, "src", self.hosts.local)
+            & (rows["src_port"] == local_port)
+            & (rows["dst_port"] == remote_port)
+        )
+        back = (
+            ends_at(rows, "dst", self.hosts.local)
+            & (rows["dst_port"] == local_port)
+            & (rows["src_port"] == remote_port)
+        )
+        return bool(((rows["proto"] == proto) & (forth | back) & (rows["start"] < self.start)).any())
+
+
+def _in_view(table: FlowTable, sensor: str, scope: str) -> NDArray[np.bool_]:
+    """Mask of the rows of one sensor and scope."""
+    if sensor not in table.sensors or scope not in table.scopes:
+        return np.zeros(len(table), bool)
+    mask: NDArray[np.bool_] = (table.rows["sensor"] == table.sensors.index(sensor)) & (
+        table.rows["scope"] == table.scopes.index(scope)
+    )
+    return mask
+
+
+def _distinct(rows: NDArray[np.void], *names: str) -> int:
+    """How many different values the named fields take together."""
+    return len(np.unique(rows[list(names)])) if len(rows) else 0
+
+
+def _answers_first(rows: NDArray[np.void]) -> NDArray[np.bool_]:
+    """Mask of the flows that begin with an answer nobody here asked for."""
+    tcp = (rows["proto"] == TCP) & (rows["src_has"] & HAS_SYNACK > 0) & (rows["src_has"] & HAS_SYN == 0)
+    tcp &= rows["dst_has"] & HAS_SYN == 0
+    udp = (rows["proto"] == UDP) & (rows["src_speech"] & (DNS_ANSWER | NTP_ANSWER) > 0) & (rows["dst_packets"] == 0)
+    mask: NDArray[np.bool_] = tcp | udp
+    for proto in (ICMP, ICMP6):
+        replies = np.isin(rows["icmp_type"], list(ICMP_REPLIES[proto]))
+        mask = mask | ((rows["proto"] == proto) & replies & (rows["dst_packets"] == 0))
+    return mask

@@ -1,0 +1,5 @@
+"""`python -m backscatter`."""
+
+from backscatter.cli.main import main
+
+main()

@@ -1,0 +1,137 @@
+"""`backscatter flows`: the conversations of captures, as a table, as JSON lines, or in sum."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from backscatter.cli import options
+from backscatter.cli.local import read_captures
+from backscatter.cli.source import sources
+from backscatter.cli.table import Column, print_table
+from backscatter.cli.terminal import Speaker
+from backscatter.flow.record import flow_records, rfc3339
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from backscatter.cli.local import Captures
+    from backscatter.flow.filter import Filter
+    from backscatter.flow.table import FlowTable
+
+COLUMNS = (
+    Column("START"),
+    Column("PROTO"),
+    Column("SRC"),
+    Column("DST"),
+    Column("PACKETS", right=True),
+    Column("BYTES", right=True),
+    Column("FLAGS"),
+    Column("HISTORY"),
+    Column("STATE"),
+    Column("SCOPE"),
+)
+
+
+@click.command(short_help="Print the flows of captures.")
+@options.captures
+@options.filters
+@click.option("--summary", is_flag=True, help="Totals instead of flows.")
+@options.as_json
+def flows(captures: tuple[str, ...], *, summary: bool, as_json: bool, **chosen: Any) -> None:
+    """Print the flows of captures, ordered by start.
+
+    SRC is whoever sent the first packet that was seen. PACKETS, BYTES and FLAGS are what SRC sent / what DST sent.
+    Files that follow each other in time are pieces of one sensor; files that overlap are different views of the
+    network, which are never summed.
+
+    Filters repeat as OR, different filters join as AND. With --summary, `packets`, `flows`, `first`, `last` and
+    `seconds` are of what the filters leave; all else, and everything where nothing is filtered, is of the whole files.
+
+    \b
+    Examples:
+      backscatter flows capture.pcap --host 193.109.122.67 --proto tcp
+      backscatter flows capture.pcap --summary --json
+    """
+    speaker = Speaker()
+    with contextlib.ExitStack() as stack:
+        read = read_captures(sources(captures, speaker, stack), speaker)
+    wanted = options.chosen_filter(**chosen)
+    table = read.table()
+    kept = table if wanted.is_empty else table.select(wanted.flows(table))
+    if summary:
+        totals = _totals(read, kept, wanted)
+        if as_json:
+            click.echo(json.dumps(totals))
+        else:
+            print_table(
+                (Column("OF"), Column("TOTAL")), [(name, _shown(value)) for name, value in totals.items()]
+            )
+    elif as_json:
+        for record in flow_records(kept):
+            click.echo(json.dumps(record))
+    else:
+        print_table(COLUMNS, [_row(record) for record in flow_records(kept)])
+    click.get_current_context().exit(speaker.exit_code)
+
+
+def _row(flow: Mapping[str, Any]) -> tuple[str, ...]:
+    return (
+        flow["start"].replace("T", " ").removesuffix("Z"),
+        flow["proto"],
+        _end(flow["src_ip"], flow["src_port"]),
+        _end(flow["dst_ip"], flow["dst_port"]),
+        f"{flow['src_packets']}/{flow['dst_packets']}",
+        f"{flow['src_bytes']}/{flow['dst_bytes']}",
+        _flags(flow),
+        flow["history"] or "",
+        flow["conn_state"] or "",
+        flow["scope"],
+    )
+
+
+def _end(ip: str, port: int | None) -> str:
+    if port is None:
+        return ip
+    return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
+
+
+def _flags(flow: Mapping[str, Any]) -> str:
+    """TCP flags each way; for ICMP, what stands in their place: type and code of the first packet."""
+    if flow["icmp_type"] is not None:
+        return f"type {flow['icmp_type']} code {flow['icmp_code']}"
+    if flow["src_flags"] is None:
+        return ""
+    return f"{flow['src_flags'] or '-'}/{flow['dst_flags'] or '-'}"
+
+
+def _totals(read: Captures, kept: FlowTable, wanted: Filter) -> dict[str, Any]:
+    rows = kept.rows
+    if wanted.is_empty:
+        packets, first, last = read.packets, read.first, read.last
+    else:
+        packets = int(rows["src_packets"].sum() + rows["dst_packets"].sum())
+        first, last = (int(rows["start"].min()), int(rows["end"].max())) if len(rows) else (None, None)
+    return {
+        "captures": read.count,
+        "packets": packets,
+        "bytes": read.size,
+        "flows": len(kept),
+        "first": None if first is None else rfc3339(first),
+        "last": None if last is None else rfc3339(last),
+        "non_ip": read.non_ip,
+        "undecodable": read.undecodable,
+        "damaged_bytes": read.damaged_bytes,
+        "seconds": 0 if first is None or last is None else (last - first) / 10**9,
+        "store": read.store_cost(),
+    }
+
+
+def _shown(value: object) -> str:
+    """A total for a person; the parts of one that has parts side by side."""
+    if isinstance(value, dict):
+        return ", ".join(f"{part} {name.replace('_', ' ')}" for name, part in value.items())
+    return "-" if value is None else str(value)

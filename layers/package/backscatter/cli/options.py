@@ -1,0 +1,129 @@
+"""What people may write in options: addresses, times, protocols, conversations, each checked where it is written."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from backscatter.errors import RequestError
+from backscatter.finding.model import End, Tuple
+from backscatter.flow.filter import Filter, parse_proto, parse_time
+from backscatter.verdict.settings import parse_alias
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+AnyFunction = TypeVar("AnyFunction", bound="Callable[..., Any]")
+
+
+class Checked(click.ParamType):
+    """An option whose text a function reads; its ValueError or RequestError is the person's usage error."""
+
+    def __init__(self, name: str, read: Callable[[str], object]) -> None:
+        self.name = name
+        self._read = read
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The value that the text means."""
+        if not isinstance(value, str):
+            return value  # click converts defaults too
+        try:
+            return self._read(value)
+        except (ValueError, RequestError) as error:
+            self.fail(str(error), param, ctx)
+
+
+def read_network(text: str) -> Network:
+    """An address, or a network in CIDR notation; bits beyond the prefix are ignored, as in 10.0.0.5/24."""
+    try:
+        return ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError(f"{text!r} is no IP address and no network such as 192.0.2.0/24 or 2001:db8::/32") from None
+
+
+_TUPLE = re.compile(r"\s*(?P<proto>[\w-]+)\s+(?P<a>\S+?)\s*-?>\s*(?P<b>\S+)\s*", re.ASCII)
+_END = re.compile(r"\[(?P<six>[^]]+)](?::(?P<port6>\d{1,5}))?|(?P<four>[\d.]+)(?::(?P<port4>\d{1,5}))?|(?P<bare>\S+)")
+_PORTLESS = ("icmp", "icmp6")
+
+
+def read_tuple(text: str) -> Tuple:
+    """A conversation as one writes it: `tcp 10.0.0.5:1024 > 192.0.2.1:6667`; IPv6 `[2001:db8::1]:1024`; ports optional.
+
+    Raises ValueError where it cannot be read.
+    """
+    found = _TUPLE.fullmatch(text)
+    if found is None:
+        raise ValueError(f"{text!r} is no conversation such as 'tcp 10.0.0.5:1024 > 192.0.2.1:6667'")
+    proto = parse_proto(found["proto"])
+    a, b = _read_end(found["a"]), _read_end(found["b"])
+    if ipaddress.ip_address(a.ip or "").version != ipaddress.ip_address(b.ip or "").version:
+        raise ValueError(f"{text!r} joins an IPv4 and an IPv6 address")
+    if proto in _PORTLESS and (a.port, b.port) != (None, None):
+        raise ValueError(f"{text!r}: {proto} has no ports")
+    return Tuple(proto, a, b)
+
+
+def _read_end(text: str) -> End:
+    found = _END.fullmatch(text)
+    assert found is not None, "the last alternative takes anything"
+    address = found["six"] or found["four"] or found["bare"]
+    port = found["port6"] or found["port4"]
+    try:
+        ip = str(ipaddress.ip_address(address))
+    except ValueError:
+        raise ValueError(f"{text!r} is no address, nor one with a port such as 10.0.0.5:80 or [2001:db8::1]:80") from None
+    if port is not None and not 0 < int(port) < 1 << 16:
+        raise ValueError(f"{text!r}: port {port} is not between 1 and 65535")
+    return End(ip, None if port is None else int(port))
+
+
+NETWORK = Checked("CIDR", read_network)
+TIME = Checked("TIME", parse_time)
+PROTO = Checked("NAME", parse_proto)
+ALIAS = Checked("PUBLIC=PRIVATE", parse_alias)
+TUPLE = Checked("TUPLE", read_tuple)
+
+captures = click.argument("captures", metavar="CAPTURE...", nargs=-1, required=True)
+as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
+
+_FILTERS = (
+    click.option("--host", "hosts", type=NETWORK, metavar="ADDRESS|CIDR", multiple=True, help="Either end is in it."),
+    click.option("--port", "ports", type=click.IntRange(0, 65535), metavar="N", multiple=True, help="Of either end."),
+    click.option(
+        "--proto", "protos", type=PROTO, metavar="NAME", multiple=True, help="tcp, udp, icmp, icmp6, sctp or a number."
+    ),
+    click.option("--since", type=TIME, metavar="T", help="What overlaps the time from T: RFC 3339 or epoch seconds."),
+    click.option("--until", type=TIME, metavar="T", help="What overlaps the time up to T."),
+    click.option("--scope", "scopes", metavar="S", multiple=True, help="vni:N, vlan:N, or '' for what has neither."),
+    click.option("--flow", "communities", metavar="COMMUNITY_ID", multiple=True, help="Community id, version 1, seed 0."),
+)
+
+
+def filters(command: AnyFunction) -> AnyFunction:
+    """Add the filter options to a command; `chosen_filter` makes a Filter of their values."""
+    for option in reversed(_FILTERS):
+        command = option(command)
+    return command
+
+
+def chosen_filter(
+    *,
+    hosts: tuple[Network, ...],
+    ports: tuple[int, ...],
+    protos: tuple[str, ...],
+    since: int | None,
+    until: int | None,
+    scopes: tuple[str, ...],
+    communities: tuple[str, ...],
+) -> Filter:
+    """The Filter that the options of `filters` describe. Raises a usage error where no time is left between them."""
+    if since is not None and until is not None and since > until:
+        raise click.UsageError("--since is later than --until: nothing lies between them")
+    return Filter(
+        hosts=hosts, ports=ports, protos=protos, since=since, until=until, scopes=scopes, communities=communities
+    )

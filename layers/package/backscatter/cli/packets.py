@@ -1,0 +1,236 @@
+"""`backscatter packets`: the packets themselves, as tcpdump prints them or as a new capture.
+
+Two passes over the files, so that memory does not grow with the packets' bytes: the first tells which records remain
+and when they were, the second reads those again in time order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import numpy as np
+
+from backscatter.capture.reader import open_capture
+from backscatter.capture.write import PcapWriter
+from backscatter.cli import options
+from backscatter.cli.local import told_damage
+from backscatter.cli.main import Failure
+from backscatter.cli.source import STDIN, Source, sources
+from backscatter.cli.terminal import Meter, Speaker
+from backscatter.decode.columns import PLACE_BITS
+from backscatter.decode.decoder import Decoder
+from backscatter.decode.line import clock, packet_line
+from backscatter.errors import CaptureError, RequestError
+from backscatter.flow.record import rfc3339
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import BinaryIO
+
+    from numpy.typing import NDArray
+
+    from backscatter.capture.record import RecordBlock
+    from backscatter.flow.filter import Filter
+
+OFFSET_BITS = (1 << PLACE_BITS) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The records of one file that a filter leaves, in file order: times (ns), offsets, and their link types."""
+
+    time: NDArray[np.int64]
+    offset: NDArray[np.int64]
+    linktypes: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record to print: where it came from and a block that holds it."""
+
+    source: Source
+    block: RecordBlock
+    index: int
+
+    @property
+    def time(self) -> int:
+        """ns since 1970-01-01 UTC."""
+        return int(self.block.time[self.index])
+
+    @property
+    def data(self) -> bytes:
+        """The captured bytes."""
+        start = int(self.block.body[self.index])
+        return self.block.data[start : start + int(self.block.caplen[self.index])].tobytes()
+
+
+@click.command(short_help="Print packets as tcpdump would, or write them as a capture.")
+@options.captures
+@options.filters
+@click.option("--write", "target", metavar="FILE", help="Write a pcap instead (nanoseconds; - is stdout).")
+@options.as_json
+def packets(captures: tuple[str, ...], target: str | None, *, as_json: bool, **chosen: Any) -> None:
+    """Print the packets of captures as `tcpdump -nn -S` does, with date and time in UTC, in time order.
+
+    Filters repeat as OR, different filters join as AND. --flow takes a conversation's community id, as `backscatter
+    flows` prints it. With --json, one object per packet: time, text, capture, offset.
+
+    \b
+    Examples:
+      backscatter packets capture.pcap --host 193.109.122.67
+      backscatter packets capture.pcap --flow 1:0SMa70aty2e1lVvIdRUl+DXfuJs= --write evidence.pcap
+    """
+    if target is not None and as_json:
+        raise click.UsageError("--write and --json exclude each other")
+    speaker = Speaker()
+    with contextlib.ExitStack() as stack:
+        found = sources(captures, speaker, stack)
+        if target is not None:
+            _spare_inputs(target, found)
+        selection = _select(found, options.chosen_filter(**chosen), speaker)
+        records = _in_time_order(selection)
+        if target is not None:
+            count = _write(target, records, {kind for _, part in selection for kind in part.linktypes})
+            speaker.note(f"{count} packets written to {target}")
+        elif as_json:
+            for record in records:
+                click.echo(json.dumps(_record(record)))
+        else:
+            for record in records:
+                click.echo(f"{clock(record.time)} {packet_line(record.block, record.index)}")
+    click.get_current_context().exit(speaker.exit_code)
+
+
+def _record(record: Record) -> dict[str, object]:
+    return {
+        "time": rfc3339(record.time),
+        "text": packet_line(record.block, record.index),
+        "capture": record.source.name,
+        "offset": int(record.block.offset[record.index]),
+    }
+
+
+def _select(found: Sequence[Source], wanted: Filter, speaker: Speaker) -> list[tuple[Source, Chosen]]:
+    """First pass: what the filter leaves of each file that is a capture."""
+    selection = []
+    with Meter("choosing packets", sum(source.size for source in found)) as meter:
+        for source in found:
+            chosen = _choose(source, wanted, speaker, meter)
+            if chosen is not None:
+                selection.append((source, chosen))
+    if not selection:
+        raise Failure("no capture could be read")
+    return selection
+
+
+def _choose(source: Source, wanted: Filter, speaker: Speaker, meter: Meter) -> Chosen | None:
+    decoder = Decoder()
+    times, offsets, linktypes = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], set[int]()
+    with source.open() as stream:
+        try:
+            reader = open_capture(stream, source.name)
+        except CaptureError as error:
+            speaker.problem(str(error))
+            return None
+        done = 0
+        try:
+            for block in reader.blocks():
+                mask = wanted.packets(decoder.decode(block), decoder.scopes.values)
+                times.append(block.time[mask])
+                offsets.append(block.offset[mask])
+                linktypes.update(np.unique(block.linktype[mask]).tolist())
+                meter.advance(stream.tell() - done)
+                done = stream.tell()
+        except CaptureError as error:  # a limit: what came before it is kept
+            speaker.problem(str(error))
+        told_damage(source.name, reader.damage, speaker)
+    return Chosen(np.concatenate(times), np.concatenate(offsets), frozenset(linktypes))
+
+
+def _in_time_order(selection: Sequence[tuple[Source, Chosen]]) -> Iterator[Record]:
+    """Second pass: the chosen records of all files by time, ties by file and offset.
+
+    The first pass knows which record is next and in which file; that file is read on until it comes, and what comes
+    earlier than its turn waits. Captures are almost in order, so little waits and few files are open at once.
+    """
+    time = np.concatenate([chosen.time for _, chosen in selection])
+    file = np.repeat(np.arange(len(selection)), [len(chosen.time) for _, chosen in selection])
+    order = np.argsort(time, kind="stable")
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    readers = [
+        _read_again(source, chosen, rank[file == number]) for number, (source, chosen) in enumerate(selection)
+    ]
+    waiting: dict[int, Record] = {}
+    for turn, number in enumerate(file[order].tolist()):
+        while turn not in waiting:
+            at, record = next(readers[number])
+            waiting[at] = record
+        yield waiting.pop(turn)
+
+
+def _read_again(source: Source, chosen: Chosen, ranks: NDArray[np.int64]) -> Iterator[tuple[int, Record]]:
+    """The chosen records of one file as they lie in it, each with its rank. Raises CaptureError if the file changed."""
+    done = 0
+    with source.open() as stream:
+        for block in open_capture(stream, source.name).blocks():
+            # Offsets ascend in a file and in a block, so the block's share of the chosen ones is one stretch.
+            upto = int(np.searchsorted(chosen.offset, block.offset[-1], side="right"))
+            index = np.searchsorted(block.offset, chosen.offset[done:upto])
+            if not np.array_equal(block.offset[index], chosen.offset[done:upto]):
+                break
+            for i, rank in zip(index.tolist(), ranks[done:upto].tolist(), strict=True):
+                yield rank, Record(source, block, i)
+            done = upto
+            if done == len(ranks):
+                return
+    raise CaptureError(source.name, int(chosen.offset[done]), "the file changed while it was read; read it again")
+
+
+def _spare_inputs(target: str, found: Sequence[Source]) -> None:
+    """Raises RequestError if the capture to be written is one of those to be read."""
+    if target != STDIN and os.path.exists(target):  # noqa: PTH110 - samefile and exists on what the person wrote
+        for source in found:
+            if os.path.samefile(target, source.path):  # noqa: PTH121
+                raise RequestError(f"--write {target}: this is the capture {source.name} itself")
+
+
+def _write(target: str, records: Iterator[Record], linktypes: set[int]) -> int:
+    """Write the records as one pcap; how many. A file appears under its name only when it is whole."""
+    if len(linktypes) > 1:
+        kinds = ", ".join(map(str, sorted(linktypes)))
+        raise RequestError(
+            f"--write {target}: the packets have several link types ({kinds}) and a pcap has one: filter, or name fewer files"
+        )
+    linktype = min(linktypes, default=1)
+    if target == STDIN:
+        return _write_records(click.get_binary_stream("stdout"), records, linktype)
+    path = Path(target)
+    if path.exists() and not path.is_file():  # a pipe or a device is written where it stands
+        with path.open("wb") as stream:
+            return _write_records(stream, records, linktype)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with unfinished.open("xb") as stream:
+            count = _write_records(stream, records, linktype)
+        unfinished.replace(path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+    return count
+
+
+def _write_records(stream: BinaryIO, records: Iterator[Record], linktype: int) -> int:
+    writer = PcapWriter(stream, linktype)
+    count = 0
+    for count, record in enumerate(records, 1):
+        writer.write(record.time, record.data, int(record.block.wirelen[record.index]))
+    stream.flush()
+    return count
+

@@ -1,0 +1,79 @@
+"""How a command speaks: data to stdout, notes and problems to stderr, and the exit code that follows from them."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Self
+
+import click
+
+from backscatter.report.escape import terminal as printable
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from rich.progress import Progress, TaskID
+
+#: Work shorter than this (seconds) shows no progress bar.
+PATIENCE = 0.7
+
+
+class Speaker:
+    """Says on stderr what happened; remembers whether some input could not be read."""
+
+    def __init__(self) -> None:
+        self.problems = 0
+
+    def note(self, text: str) -> None:
+        """Say what a person may want to know; nothing is wrong with the input."""
+        click.echo(printable(text), err=True)
+
+    def problem(self, text: str) -> None:
+        """Say what was damaged, cut short or unreadable: where, and how much."""
+        self.problems += 1
+        click.echo(printable(text), err=True)
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 1 where a problem was told."""
+        return 1 if self.problems else 0
+
+
+class Meter:
+    """A progress bar over bytes on stderr: only on a terminal, only once the work turns out to be long."""
+
+    def __init__(self, what: str, total: int | None) -> None:
+        self._what = what
+        self._total = total
+        self._done = 0
+        self._since = time.monotonic()
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+        self._shown = sys.stderr.isatty()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+    def advance(self, count: int) -> None:
+        """`count` more bytes are done."""
+        self._done += count
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, completed=self._done)
+        elif self._shown and time.monotonic() - self._since > PATIENCE:
+            self._start()
+
+    def _start(self) -> None:
+        from rich.console import Console  # noqa: PLC0415 - short work never needs it
+        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+
+        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+        self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
+        self._task = self._progress.add_task(self._what, total=self._total, completed=self._done)
+        self._progress.start()

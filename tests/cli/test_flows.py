@@ -1,0 +1,177 @@
+"""`backscatter flows`."""
+
+import json
+import time
+from datetime import datetime
+
+import pytest
+from click.testing import CliRunner
+
+from backscatter.cli.main import cli
+from backscatter.demo.wire import ether, icmp_error, tcp, udp, vxlan
+from tests.cli import case
+from tests.cli.schema import FLOW, SUMMARY, faults
+
+TABLE = """\
+START                          PROTO  SRC                  DST                 PACKETS  BYTES  FLAGS  HISTORY  STATE  SCOPE
+2007-03-20 18:04:19.731091000  tcp    193.109.122.67:6667  69.143.202.28:1024      1/1  40/40  SA/R   Hr       REJ
+2007-03-20 20:17:14.574021000  tcp    193.109.122.67:6667  69.143.202.28:3072      1/1  40/40  SA/R   Hr       REJ
+"""
+
+
+def flows(*arguments: str):
+    result = CliRunner().invoke(cli, ["flows", *arguments])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+def records(*arguments: str) -> list[dict]:
+    result = flows("--json", *arguments)
+    assert result.exit_code == 0, result.stderr
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    return case.write(tmp_path / "pairs.pcap", case.pairs())
+
+
+@pytest.fixture
+def day(tmp_path):
+    return case.write(tmp_path / "day.pcap", case.day())
+
+
+def test_the_table_is_whole_and_plain_in_a_pipe(pairs):
+    code, out, err = case.run("flows", pairs)
+    assert (code, out, err) == (0, TABLE, "")
+
+
+def test_json_gives_every_field_of_the_contract(day):
+    for record in records(day):
+        assert faults(record, FLOW) == []
+        assert list(record)[: len(FLOW)] == list(FLOW)
+
+
+def test_the_2007_pairs_are_never_flipped(pairs):
+    found = records(pairs)
+    assert [(one["src_ip"], one["src_flags"], one["dst_flags"], one["history"], one["conn_state"]) for one in found] == [
+        (case.REMOTE, "SA", "R", "Hr", "REJ")
+    ] * 2
+    assert tuple(one["community_id"] for one in found) == case.COMMUNITY_IDS
+    assert found[0]["tcp"] == {
+        "src": {"syn_seq": None, "synack_seq": 4257997451, "synack_ack": 2934031229, "rst_seq": None, "rst_ack": None},
+        "dst": {"syn_seq": None, "synack_seq": None, "synack_ack": None, "rst_seq": 2934031229, "rst_ack": 0},
+    }
+
+
+def test_icmp_errors_carry_what_they_quote(tmp_path):
+    lost = udp(case.LOCAL, 5353, "192.0.2.9", 53)
+    path = case.write(tmp_path / "c.pcap", [(1, ether(icmp_error("198.51.100.1", case.LOCAL, 3, 1, lost)))])
+    [record] = records(path)
+    assert faults(record, FLOW) == []
+    assert (record["proto"], record["icmp_type"], record["icmp_code"]) == ("icmp", 3, 1)
+    assert (record["src_port"], record["dst_port"], record["tcp"]) == (None, None, None)
+    assert record["quoted"] == {
+        "proto": "udp",
+        "src_ip": case.LOCAL,
+        "src_port": 5353,
+        "dst_ip": "192.0.2.9",
+        "dst_port": 53,
+    }
+
+
+def test_mirrored_flows_stay_in_their_scope(tmp_path):
+    inner = ether(tcp(case.LOCAL, 1024, case.REMOTE, 6667, "S"))
+    path = case.write(tmp_path / "c.pcap", [(1, ether(vxlan(inner, 7))), (2, ether(vxlan(inner, 8)))])
+    assert [(one["scope"], one["tunnels"]) for one in records(path)] == [("vni:7", ["vxlan"]), ("vni:8", ["vxlan"])]
+    assert [one["scope"] for one in records(path, "--scope", "vni:8")] == ["vni:8"]
+
+
+def test_filters_repeat_as_or_and_join_as_and(day):
+    both = records(day, "--port", "1024", "--port", "3072")
+    assert [one["dst_port"] for one in both] == [1024, 3072]
+    assert records(day, "--port", "1024", "--proto", "udp") == []
+    assert records(day, "--host", f"{case.REMOTE}/31") == both
+    assert records(day, "--flow", case.COMMUNITY_IDS[1]) == both[1:]
+    assert records(day, "--flow", case.COMMUNITY_IDS[0], "--flow", case.COMMUNITY_IDS[1]) == both
+    assert records(day, "--scope", "vlan:7") == []
+    assert records(day, "--scope", "", "--port", "1024") == both[:1]
+
+
+def test_since_and_until_keep_what_overlaps(day):
+    window = ("--since", "2007-03-20T18:04:19.7312Z", "--until", "2007-03-20T18:04:20Z")
+    [one] = records(day, "--host", case.REMOTE, *window)
+    assert one["dst_port"] == 1024
+    assert records(day, "--host", case.REMOTE, "--since", "1174420000") == records(day, "--port", "3072")
+
+
+def test_nothing_left_by_a_filter_is_no_error(day):
+    result = flows(day, "--port", "9")
+    assert (result.exit_code, len(result.stdout.splitlines())) == (0, 1)
+
+
+def test_lines_are_ordered_by_start_over_all_files(tmp_path):
+    late = case.write(tmp_path / "a.pcap", case.pairs()[2:])
+    early = case.write(tmp_path / "b.pcap", case.pairs()[:2])
+    starts = [one["start"] for one in records(late, early)]
+    assert starts == sorted(starts)
+    assert len(starts) == 2
+
+
+def test_a_conversation_cut_by_rotation_is_one_flow(tmp_path):
+    packets = case.session(case.ns("2007-03-20T18:00:00"), 40000)
+    pieces = [case.write(tmp_path / f"{n}.pcap", packets[4 * n : 4 * n + 4]) for n in range(2)]
+    [one] = records(*reversed(pieces))
+    assert (one["src_packets"], one["dst_packets"], one["conn_state"]) == (5, 3, "SF")
+
+
+def test_files_that_overlap_are_views_that_are_never_summed(tmp_path):
+    packets = case.session(case.ns("2007-03-20T18:00:00"), 40000)
+    views = [case.write(tmp_path / f"{name}.pcap", packets) for name in "ab"]
+    assert [one["src_packets"] for one in records(*views)] == [5, 5]
+
+
+def test_the_summary_gives_every_field_of_the_contract(day):
+    [summary] = records("--summary", day)
+    assert faults(summary, SUMMARY) == []
+    assert (summary["captures"], summary["packets"], summary["flows"]) == (1, 1204, 152)
+    assert summary["first"] == "2007-03-20T17:55:00.000000000Z"
+    span = datetime.fromisoformat(summary["last"]) - datetime.fromisoformat(summary["first"])
+    assert summary["seconds"] == pytest.approx(span.total_seconds())
+    assert summary["store"]["items"] > 0
+
+
+def test_the_summary_of_an_empty_capture_has_no_times(tmp_path):
+    [summary] = records("--summary", case.write(tmp_path / "empty.pcap", []))
+    assert faults(summary, SUMMARY) == []
+    assert (summary["packets"], summary["first"], summary["last"], summary["seconds"]) == (0, None, None, 0)
+
+
+def test_the_summary_of_a_filter_counts_what_it_leaves(day):
+    [summary] = records("--summary", day, "--host", case.REMOTE)
+    assert (summary["flows"], summary["packets"]) == (2, 4)
+    assert summary["first"] == "2007-03-20T18:04:19.731091000Z"
+
+
+def test_the_summary_counts_damage_and_what_is_no_ip(tmp_path):
+    path = tmp_path / "c.pcap"
+    arp = bytes.fromhex("ffffffffffff0200000000010806") + bytes(28)
+    case.write(path, [(1, arp), *case.pairs()])
+    path.write_bytes(path.read_bytes()[:-3])
+    result = flows("--summary", "--json", str(path))
+    summary = json.loads(result.stdout)
+    assert result.exit_code == 1
+    assert (summary["packets"], summary["non_ip"], summary["damaged_bytes"]) == (4, 1, 16 + 54 - 3)
+
+
+def test_a_summary_for_people_names_the_same_totals(day):
+    assert [line.split()[0] for line in flows("--summary", day).stdout.splitlines()[1:]] == list(SUMMARY)
+
+
+def test_a_small_capture_is_answered_at_once(pairs):
+    took = []
+    for _ in range(3):
+        before = time.monotonic()
+        case.run("flows", pairs)
+        took.append(time.monotonic() - before)
+    assert min(took) < 1.5, "0.5 s on an idle machine; other tests share this one"

@@ -1,0 +1,224 @@
+"""`backscatter triage`: the 2007 case on a laptop, and what every verdict must carry."""
+
+import gzip
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from backscatter.cli.main import cli
+from tests.cli import case
+from tests.cli.schema import VERDICT, faults
+
+HOME = ("--home", case.LOCAL)
+
+
+def triage(*arguments: str):
+    result = CliRunner().invoke(cli, ["triage", *arguments])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+def verdicts(*arguments: str, code: int = 0) -> list[dict]:
+    result = triage("--json", *arguments)
+    assert result.exit_code == code, result.stderr
+    found = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [faults(one, VERDICT) for one in found] == [[]] * len(found)
+    return found
+
+
+def eve(source: str, sport: int, destination: str, dport: int, at: str, **more) -> str:
+    return json.dumps(
+        {
+            "timestamp": at,
+            "event_type": "alert",
+            "src_ip": source,
+            "src_port": sport,
+            "dest_ip": destination,
+            "dest_port": dport,
+            "proto": "TCP",
+            "alert": {"signature_id": 2000001, "signature": "Known Bot C&C Server Traffic", "severity": 1},
+            **more,
+        }
+    )
+
+
+@pytest.fixture
+def alert(tmp_path):
+    path = tmp_path / "alert.txt"
+    path.write_text(case.ALERT)
+    return str(path)
+
+
+@pytest.fixture
+def day(tmp_path):
+    return case.write(tmp_path / "day.pcap", case.day())
+
+
+def test_the_2007_alert_with_traffic_around_it_is_confirmed_backscatter(day, alert):
+    [verdict] = verdicts(day, "--findings", alert, *HOME)
+    assert (verdict["verdict"], verdict["rule"], verdict["band"]) == ("backscatter", "R4", "confirmed")
+    assert verdict["victim"] == {"ip": case.REMOTE, "port": 6667, "proto": "tcp"}
+    assert verdict["local"] == {"ip": case.LOCAL, "port": 1024}
+    texts = [packet["text"] for evidence in verdict["evidence"] for packet in evidence["packets"]]
+    assert any("Flags [S.], seq 4257997451, ack 2934031229, win 2048" in text for text in texts)
+    assert any("Flags [R], seq 2934031229" in text for text in texts)
+
+
+def test_the_four_packets_alone_are_possible_at_most(tmp_path, alert):
+    [verdict] = verdicts(case.write(tmp_path / "pairs.pcap", case.pairs()), "--findings", alert, *HOME)
+    assert verdict["confidence"] < 70
+
+
+def test_evidence_says_where_its_packets_lie(day, alert):
+    [verdict] = verdicts(day, "--findings", alert, *HOME)
+    packets = [packet for evidence in verdict["evidence"] for packet in evidence["packets"]]
+    assert packets
+    printed = CliRunner().invoke(cli, ["packets", day, "--json"]).stdout.splitlines()
+    known = [json.loads(line) for line in printed]
+    assert all(packet in known for packet in packets)
+
+
+def test_evidence_of_a_compressed_capture_is_the_same(tmp_path, day, alert):
+    packed = tmp_path / "day.pcap.gz"
+    packed.write_bytes(gzip.compress((tmp_path / "day.pcap").read_bytes()))
+    plain, unpacked = (json.dumps(verdicts(path, "--findings", alert, *HOME)) for path in (day, str(packed)))
+    assert unpacked.replace(str(packed), day) == plain
+
+
+def test_rotated_pieces_are_judged_as_one_capture(tmp_path, alert):
+    records = case.day()
+    pieces = [case.write(tmp_path / f"{n}.pcap", records[n * 300 : n * 300 + 300]) for n in range(5)]
+    [verdict] = verdicts(*pieces, "--findings", alert, *HOME)
+    assert (verdict["verdict"], verdict["rule"]) == ("backscatter", "R4")
+    captures = {packet["capture"] for evidence in verdict["evidence"] for packet in evidence["packets"]}
+    assert captures <= set(pieces)
+
+
+def test_a_real_connection_is_never_backscatter(tmp_path, alert):
+    called = case.session(case.ns("2007-03-20T18:04:19"), 1024, case.REMOTE, 6667)
+    path = case.write(tmp_path / "c.pcap", sorted([*case.day(), *called]))
+    [verdict] = verdicts(path, "--findings", alert, *HOME)
+    assert verdict["verdict"] == "connection_established"
+
+
+def test_findings_are_told_in_input_order_and_duplicates_once(tmp_path, day):
+    first = eve(case.LOCAL, 3072, case.REMOTE, 6667, "2007-03-20T20:17:14.574359+0000")
+    second = eve(case.LOCAL, 40010, case.FRIEND, 443, "2007-03-20T18:05:00.010000+0000")
+    path = tmp_path / "eve.json"
+    path.write_text("\n".join([first, second, first, first]))
+    found = verdicts(day, "--findings", str(path), "--findings", str(path), *HOME)
+    assert [one["local"]["port"] for one in found] == [3072, 40010]
+    assert [one["verdict"] for one in found] == ["backscatter", "connection_established"]
+
+
+def test_a_line_that_cannot_be_read_costs_that_line_and_is_told_with_its_number(tmp_path, day):
+    path = tmp_path / "eve.json"
+    good = eve(case.LOCAL, 3072, case.REMOTE, 6667, "2007-03-20T20:17:14.574359+0000")
+    path.write_text(f'{good}\n{{"event_type": "alert", "src_ip": \n')
+    result = triage(day, "--json", "--findings", str(path), *HOME)
+    assert result.exit_code == 1
+    assert len(result.stdout.splitlines()) == 1
+    assert f"{path}: line 2" in result.stderr
+
+
+def test_findings_that_cannot_be_read_at_all_are_exit_2(tmp_path, day):
+    path = tmp_path / "eve.json"
+    path.write_text("{")
+    assert triage(day, "--findings", str(path)).exit_code == 2
+    assert triage(day, "--findings", str(tmp_path / "nowhere")).exit_code == 2
+
+
+def test_findings_without_a_capture_that_can_be_read_are_exit_2(tmp_path, alert):
+    result = triage(alert, "--findings", alert)
+    assert (result.exit_code, result.stdout) == (2, "")
+
+
+def test_a_file_of_events_without_alerts_is_nothing_to_judge(tmp_path, day):
+    path = tmp_path / "eve.json"
+    path.write_text('{"timestamp": "2007-03-20T20:17:14.574359+0000", "event_type": "stats", "stats": {}}\n')
+    result = triage(day, "--findings", str(path), "--json")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "no findings" in result.stderr
+
+
+def test_one_conversation_can_be_judged_without_a_finding(day):
+    text = f"tcp {case.LOCAL}:1024 > {case.REMOTE}:6667"
+    [verdict] = verdicts(day, "--tuple", text, *HOME)
+    assert (verdict["finding"]["source"], verdict["verdict"]) == ("tuple", "backscatter")
+    [then] = verdicts(day, "--tuple", text, "--at", "2007-03-20T18:04:19.7Z", *HOME)
+    assert (then["rule"], then["band"]) == ("R4", "confirmed")
+    [never] = verdicts(day, "--tuple", text, "--at", "2009-01-01T00:00:00Z", *HOME)
+    assert (never["verdict"], never["why"]) == ("undetermined", "no_capture")
+
+
+def test_a_conversation_without_ports_means_all_of_the_two_hosts(day):
+    [verdict] = verdicts(day, "--tuple", f"tcp {case.LOCAL} > {case.REMOTE}", *HOME)
+    assert verdict["conversations"] == {"backscatter": 2}
+
+
+def test_a_translated_address_is_found_under_its_other_name(day, tmp_path):
+    text = f"tcp 203.0.113.7:1024 > {case.REMOTE}:6667"
+    [verdict] = verdicts(day, "--tuple", text, "--alias", f"203.0.113.7={case.LOCAL}", *HOME)
+    assert verdict["verdict"] == "backscatter"
+
+
+@pytest.mark.parametrize(
+    "wrong", [(), ("--findings", "a", "--tuple", "tcp 10.0.0.1 > 10.0.0.2"), ("--findings", "a", "--at", "1")]
+)
+def test_either_findings_or_a_tuple_is_asked_for(day, wrong):
+    assert triage(day, *wrong).exit_code == 2
+
+
+def test_several_verdicts_are_a_table_of_one_line_each(day, tmp_path):
+    path = tmp_path / "eve.json"
+    path.write_text(
+        eve(case.LOCAL, 3072, case.REMOTE, 6667, "2007-03-20T20:17:14.574359+0000")
+        + "\n"
+        + eve(case.LOCAL, 40010, case.FRIEND, 443, "2007-03-20T18:05:00.010000+0000")
+    )
+    result = triage(day, "--findings", str(path), *HOME)
+    head, *rows = result.stdout.splitlines()
+    assert head.split() == ["VERDICT", "CONFIDENCE", "RULE", "LOCAL", "REMOTE", "COUNT", "SUMMARY"]
+    assert [row.split()[0] for row in rows] == ["backscatter", "connection_established"]
+    assert "R4" in rows[0]
+
+
+def test_one_verdict_is_shown_with_its_evidence(day, alert):
+    result = triage(day, "--findings", alert, *HOME)
+    assert result.exit_code == 0
+    for part in ("backscatter", "confirmed", "R4", f"{case.REMOTE}", "seq 4257997451", "2007-03-20 18:04:19.731091000"):
+        assert part in result.stdout
+
+
+def test_an_alert_cannot_speak_to_the_terminal(day, tmp_path):
+    path = tmp_path / "eve.json"
+    hostile = {"signature_id": 1, "signature": "\x1b[2J\x1b]0;owned\x07[red]x[/red]\u202e", "severity": 1}
+    path.write_text(eve(case.LOCAL, 3072, case.REMOTE, 6667, "2007-03-20T20:17:14.574359+0000", alert=hostile))
+    result = triage(day, "--findings", str(path), *HOME)
+    assert result.exit_code == 0
+    assert not set("\x1b\x07\u202e") & set(result.stdout)
+    assert "[red]x[/red]" in result.stdout, "markup means nothing in a stranger's text"
+
+
+def test_a_report_has_one_page_per_verdict(day, tmp_path):
+    path = tmp_path / "eve.json"
+    path.write_text(
+        eve(case.LOCAL, 3072, case.REMOTE, 6667, "2007-03-20T20:17:14.574359+0000")
+        + "\n"
+        + eve(case.LOCAL, 1024, case.REMOTE, 6667, "2007-03-20T18:04:19.731429+0000")
+    )
+    pages = tmp_path / "a" / "pages"
+    result = triage(day, "--findings", str(path), "--report", str(pages), *HOME)
+    assert result.exit_code == 0
+    written = sorted(pages.iterdir())
+    assert len(written) == 2
+    assert all(page.suffix == ".html" for page in written)
+    assert all("4257997451" in page.read_text() or "1823947105" in page.read_text() for page in written)
+
+
+def test_a_report_that_cannot_be_written_is_told(day, alert, tmp_path):
+    (tmp_path / "pages").write_text("in the way")
+    result = triage(day, "--findings", alert, "--report", str(tmp_path / "pages"))
+    assert result.exit_code == 2
+    assert "pages" in result.stderr

@@ -7,7 +7,9 @@
     ├── FindingError            an alert could not be read
     ├── StoreError              the flow store answered what it must not
     │   └── Hole                an item that the catalogue promises is missing
-    └── RequestError            the person asked for what cannot be done
+    ├── RequestError            the person asked for what cannot be done
+    ├── Gone                    an object was deleted or replaced before it was read
+    └── Hopeless                an event that can never be worked off, however often it is delivered
 
 A message says what was wrong, where (file, byte offset, field) and what the reader can do about it.
 """
@@ -55,3 +57,15 @@ class Hole(StoreError):
 
 class RequestError(BackscatterError):
     """The person asked for something that cannot be done, such as a filter that is no address."""
+
+
+class Gone(BackscatterError):
+    """An object was deleted or replaced before it was read. Nothing is lost that anybody wanted kept."""
+
+
+class Hopeless(BackscatterError):
+    """An event that can never be worked off, however often it is delivered. `reason` is one word, for metrics."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason

@@ -1,0 +1,113 @@
+"""What a message in one of our queues is about: told by its shape, as one of four things."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote_plus
+
+from backscatter.cloud.objects import ObjectName
+from backscatter.errors import Hopeless
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+#: Source and detail types of what we send to ourselves.
+OUR_SOURCE = "backscatter"
+CAPTURE_LISTED = "Capture Listed"
+PATIENCE_TICK = "Patience Tick"
+#: What we tell everybody else, on the default event bus.
+VERDICT_REACHED = "Verdict Reached"
+
+_SHOWN = 200
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectCreated:
+    """An object was uploaded: a capture in the ingest queue, an alert log in the correlate queue."""
+
+    name: ObjectName
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureListed:
+    """A capture is in the catalogue: findings that wait for it can be judged. `detail` is what ingest wrote."""
+
+    detail: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class PatienceTick:
+    """Some minutes went by: findings whose patience is over are told as they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class FindingReported:
+    """Anything else: an event that has to be a finding. `id` is the event's own."""
+
+    id: str
+    event: Mapping[str, Any]
+
+
+Event = ObjectCreated | CaptureListed | PatienceTick | FindingReported
+
+
+def read_message(body: str) -> Iterator[Event]:
+    """The events of a queue message: EventBridge's one, or those of an S3 notification (none in its test event).
+
+    Raises Hopeless where the message is no JSON object or an object event without its object.
+    """
+    try:
+        event = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise Hopeless("no_event", f"the message is no JSON: {body[:_SHOWN]!r}") from error
+    if not isinstance(event, dict):
+        raise Hopeless("no_event", f"the message is no JSON object: {body[:_SHOWN]!r}")
+    if event.get("Event") == "s3:TestEvent":  # S3 sends one when a notification is set up
+        return
+    if isinstance(event.get("Records"), list):
+        for record in event["Records"]:
+            yield ObjectCreated(_of_notification(record, body))
+        return
+    detail = event.get("detail")
+    kind = event.get("source"), event.get("detail-type")
+    if kind[1] == "Object Created":
+        yield ObjectCreated(_of_event(detail, body))
+    elif kind == (OUR_SOURCE, CAPTURE_LISTED) and isinstance(detail, dict):
+        yield CaptureListed(detail)
+    elif kind == (OUR_SOURCE, PATIENCE_TICK):
+        yield PatienceTick()
+    else:
+        yield FindingReported(str(event.get("id", "")), event)
+
+
+def our_event(kind: str, detail: Mapping[str, Any]) -> str:
+    """The message by which one of our functions tells another, in EventBridge's shape."""
+    return json.dumps({"source": OUR_SOURCE, "detail-type": kind, "detail": detail})
+
+
+def _of_event(detail: Any, body: str) -> ObjectName:
+    """The object of EventBridge's event, whose keys come as they are."""
+    try:
+        key, made = detail["object"]["key"], detail["object"]
+        return _name(detail["bucket"]["name"], key, made.get("version-id"), made.get("etag"))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise Hopeless("no_event", f"an object event without its object: {body[:_SHOWN]!r}") from error
+
+
+def _of_notification(record: Any, body: str) -> ObjectName:
+    """The object of an S3 notification, whose keys are URL-encoded."""
+    try:
+        made = record["s3"]["object"]
+        key = unquote_plus(made["key"])
+        return _name(record["s3"]["bucket"]["name"], key, made.get("versionId"), made.get("eTag"))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise Hopeless("no_event", f"an S3 notification without its object: {body[:_SHOWN]!r}") from error
+
+
+def _name(bucket: str, key: str, version: str | None, etag: str | None) -> ObjectName:
+    if not (isinstance(bucket, str) and isinstance(key, str) and bucket and key):
+        raise TypeError
+    kept = version if version and version != "null" else ""  # "null": uploaded before versioning was on
+    return ObjectName(bucket, key, kept, (etag or "").strip('"'))

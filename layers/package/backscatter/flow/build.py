@@ -8,8 +8,12 @@ import numpy as np
 
 from backscatter.decode.columns import HAS_PORTS
 from backscatter.flow.conversation import conversations
+from backscatter.flow.history import UDP, histories
+from backscatter.flow.loss import losses
 from backscatter.flow.quotes import flow_quotes
+from backscatter.flow.sequence import sequence_space
 from backscatter.flow.sides import Halves, side_columns
+from backscatter.flow.state import conn_states, endpoints
 from backscatter.flow.table import FLOW, FlowTable
 
 if TYPE_CHECKING:
@@ -65,6 +69,13 @@ def build_flows(
     for name, column in side_columns(halves).items():
         rows[f"src_{name}"] = column[0::2]
         rows[f"dst_{name}"] = column[1::2]
+    sequence = sequence_space(halves)
+    for name, column in zip(("segments", "lost"), losses(halves, sequence), strict=True):
+        rows[f"src_{name}"] = column[0::2]
+        rows[f"dst_{name}"] = column[1::2]
+    ends = endpoints(halves)
+    rows["conn_state"] = conn_states(halves, ends)
+    rows["history"] = histories(halves, ends, sequence, packets["proto"][traffic.packet] == UDP)
     rows["start"] = rows["src_first"]
     rows["end"] = np.maximum(rows["src_last"], rows["dst_last"])
     return FlowTable(rows, quotes, tuple(scopes), tuple(tunnels), (sensor,), tuple(pieces))

@@ -34,13 +34,6 @@ def rank_in_run(ids: NDArray[Any]) -> Ints:
     return index - begin
 
 
-def previous_in_run(ids: NDArray[Any]) -> Ints:
-    """Index of the entry before in the same run, -1 for the first of a run, for sorted ids."""
-    index = np.arange(-1, len(ids) - 1, dtype=np.int64)
-    index[run_starts(ids)] = -1
-    return index
-
-
 def sorted_order(ids: Ints) -> Ints:
     """The stable order that sorts small non-negative ids: same ids keep their order.
 

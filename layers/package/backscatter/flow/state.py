@@ -1,0 +1,185 @@
+"""Zeek's TCP endpoint states and its conn_state, for roles that are never flipped: src is the originator.
+
+Zeek (src/packet_analysis/protocol/tcp/TCPSessionAdapter.cc) moves a state per side with every packet. What it ends in
+follows from a few facts a flow, found here by position in the order of (flow, time):
+
+- A side is *open* until its first packet with FIN or RST, its *close*. While open it is INACTIVE, SYN_SENT,
+  SYN_ACK_SENT, PARTIAL or ESTABLISHED; only the responder's first counted packet, its *answer*, and SYNs change that.
+- At its close it becomes CLOSED (FIN alone) or RESET. A CLOSED side's later RST makes it RESET unless the other side is
+  CLOSED by then. It is turned back to CLOSED when the other side, that was PARTIAL or ESTABLISHED, then closes by
+  FIN alone. Nothing else ever changes.
+
+One deviation, since roles stay: where Zeek flips a SYN+ACK that is followed by the SYN that it acknowledges, both sides
+become ESTABLISHED without the flip.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from backscatter.decode.columns import ACK, FIN, RST, SYN
+from backscatter.flow.table import CONN_STATES
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from backscatter.flow.runs import Bools, Ints
+    from backscatter.flow.sides import Halves
+
+INACTIVE, SYN_SENT, SYN_ACK_SENT, PARTIAL, ESTABLISHED, CLOSED, RESET = range(7)
+
+#: A position behind every packet: it never happened.
+NEVER = np.iinfo(np.int64).max
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """Where the states of every side change. Positions are as in Traffic.pos; NEVER where it does not happen.
+
+    close        (flows, 2) position of each side's first packet with FIN or RST
+    reset_from   (flows, 2) position from which it is RESET
+    reset_until  (flows, 2) position at which the other side's FIN turned it back to CLOSED
+    established  (flows,) position of the SYN by which both sides became ESTABLISHED
+    state        (flows, 2) the states at the end
+    """
+
+    close: Ints
+    reset_from: Ints
+    reset_until: Ints
+    established: Ints
+    state: NDArray[np.uint8]
+
+
+def first_position(halves: Halves, mask: Bools) -> Ints:
+    """Position of each half's first packet of the mask, (flows, 2)."""
+    return halves.at(halves.first(mask), halves.pos, NEVER).reshape(-1, 2)
+
+
+def endpoints(halves: Halves) -> Endpoints:
+    """The states of both sides of every flow. For flows that are not TCP they mean nothing."""
+    flags = halves.flags
+    syn, fin, rst = ((flags & bit) != 0 for bit in (SYN, FIN, RST))
+    closes = halves.first(fin | rst)
+    close = halves.at(closes, halves.pos, NEVER).reshape(-1, 2)
+    close_flags = halves.at(closes, flags).reshape(-1, 2)
+    first = halves.dense(halves.pos[halves.start], NEVER).reshape(-1, 2)
+    first_flags = halves.dense(flags[halves.start]).reshape(-1, 2)[:, 0]
+
+    # The originator says SYN with its first packet, or after other packets while nobody has answered.
+    opener = first_flags & (SYN | FIN | RST | ACK)
+    late_syn = first_position(halves, syn & ((flags & ACK) == 0))[:, 0]
+    late = ((opener & (SYN | FIN | RST)) == 0) & (late_syn < first[:, 1]) & (late_syn < close[:, 0])
+    says_syn = ((opener & (SYN | ACK)) == SYN) | late
+
+    # The responder's answer is its first packet, but Zeek skips bare ones while the originator's SYN stands unanswered.
+    speaks = halves.first(((flags & (SYN | FIN | RST)) != 0) | (halves.payload > 0))
+    speaking = halves.at(speaks, halves.pos, NEVER).reshape(-1, 2)[:, 1]
+    other_close = close[halves.half >> 1, 0]
+    after_close = first_position(halves, halves.pos > other_close)[:, 1]
+    answer = np.where(says_syn, np.minimum(speaking, after_close), first[:, 1])
+    by_syn = (answer == speaking) & ((halves.at(speaks, flags).reshape(-1, 2)[:, 1] & SYN) != 0) & (answer != NEVER)
+
+    met = by_syn & (answer < close[:, 0])
+    reversal = _reversal(halves, opener, answer, speaks)
+    established = np.where(met & (says_syn | reversal), answer, NEVER)
+    open_state = np.empty((len(answer), 2), np.uint8)
+    open_state[:, 0] = np.select(
+        [established != NEVER, says_syn, (opener & SYN) != 0], [ESTABLISHED, SYN_SENT, SYN_ACK_SENT], PARTIAL
+    )
+    open_state[:, 1] = np.select([answer == NEVER, by_syn], [INACTIVE, ESTABLISHED], PARTIAL)
+    before_close = open_state.copy()
+    before_close[close[:, 0] == first[:, 0], 0] = INACTIVE
+    before_close[close[:, 1] == answer, 1] = INACTIVE
+    reset_from, reset_until = _resets(halves, close, close_flags, before_close)
+    state = np.where(close != NEVER, np.uint8(CLOSED), open_state)
+    state[(reset_from != NEVER) & (reset_until == NEVER)] = RESET
+    return Endpoints(close, reset_from, reset_until, established, state)
+
+
+def _reversal(halves: Halves, opener: NDArray[Any], answer: Ints, speaks: Ints) -> Bools:
+    """Flows that begin with a SYN+ACK and are answered by the very SYN that it acknowledges."""
+    answering = speaks[(halves.half[speaks] & 1) == 1]
+    flow = halves.half[answering] >> 1
+    pure = (halves.flags[answering] & (SYN | ACK)) == SYN
+    asked = halves.dense(halves.ack[halves.start]).reshape(-1, 2)[:, 0]
+    fits = pure & (halves.pos[answering] == answer[flow]) & (halves.seq[answering] + np.uint32(1) == asked[flow])
+    reversal = np.zeros(len(answer), np.bool_)
+    reversal[flow[fits]] = True
+    reversal &= (opener & (SYN | ACK)) == (SYN | ACK)
+    return reversal
+
+
+def _resets(
+    halves: Halves, close: Ints, close_flags: NDArray[np.uint8], before_close: NDArray[np.uint8]
+) -> tuple[Ints, Ints]:
+    """From which position each side is RESET, and where the other side's FIN made it CLOSED again."""
+    by_fin = (close != NEVER) & ((close_flags & RST) == 0)
+    other = close[:, ::-1]
+    again = first_position(
+        halves, ((halves.flags & RST) != 0) & (halves.pos > close.reshape(-1)[halves.half])
+    )  # the first RST behind the close
+    is_first = close < other
+    early = by_fin & is_first & (again < other)
+    # FIN+RST of a side that had not got beyond its SYN passes through CLOSED, so a FIN can turn it back too.
+    through_closed = (close_flags & (FIN | RST)) == (FIN | RST)
+    through_closed &= np.isin(before_close, (INACTIVE, SYN_SENT, SYN_ACK_SENT))
+    healing = by_fin & np.isin(before_close, (PARTIAL, ESTABLISHED))
+    healed = is_first & (early | through_closed) & healing[:, ::-1]
+    reset_from = np.where((close != NEVER) & ~by_fin, close, NEVER)
+    reset_from = np.where(early, again, reset_from)
+    # Behind both closes: a CLOSED side is reset by its RST where the other side is RESET for good.
+    other_reset = ((reset_from != NEVER) & ~healed)[:, ::-1]
+    late = by_fin & ~early & other_reset & (again != NEVER)
+    reset_from = np.where(late, again, reset_from)
+    return reset_from, np.where(healed, other, NEVER)
+
+
+def conn_states(halves: Halves, ends: Endpoints) -> NDArray[np.uint8]:
+    """Zeek's conn_state of every flow as an index into CONN_STATES; 0 for what is not TCP.
+
+    The definitions of scripts/base/protocols/conn/main.zeek. Where Zeek asks whether any bytes were sent by its
+    sequence numbers, we ask for packets with payload.
+    """
+    orig, resp = ends.state[:, 0], ends.state[:, 1]
+    silent = halves.counted((halves.payload > 0) & ((halves.flags & RST) == 0)).reshape(-1, 2).sum(axis=1) == 0
+    orig_idle, resp_idle = ((side == INACTIVE) | (side == PARTIAL) for side in (orig, resp))
+    resp_reset, orig_reset = resp == RESET, orig == RESET
+    orig_closed, resp_closed = orig == CLOSED, resp == CLOSED
+    rejected = (orig == SYN_SENT) | (orig == SYN_ACK_SENT) | (orig_reset & silent)
+    rows: list[tuple[Bools, str]] = [
+        (resp_reset & rejected, "REJ"),
+        (resp_reset & orig_idle, "RSTRH"),
+        (resp_reset, "RSTR"),
+        (orig_reset & resp_idle & _only_syn_before_rst(halves), "RSTOS0"),
+        (orig_reset & resp_idle, "OTH"),
+        (orig_reset, "RSTO"),
+        (orig_closed & resp_closed, "SF"),
+        (orig_closed & resp_idle, "SH"),
+        (orig_closed, "S2"),
+        (resp_closed & orig_idle, "SHR"),
+        (resp_closed, "S3"),
+        ((orig == SYN_SENT) & (resp == INACTIVE), "S0"),
+        ((orig == ESTABLISHED) & (resp == ESTABLISHED), "S1"),
+    ]
+    code = np.select(
+        [mask for mask, _ in rows], [np.uint8(CONN_STATES.index(name)) for _, name in rows], CONN_STATES.index("OTH")
+    )
+    tcp = halves.dense(halves.tcp[halves.start]).reshape(-1, 2)[:, 0]
+    return np.where(tcp, code, 0).astype(np.uint8)
+
+
+def _only_syn_before_rst(halves: Halves) -> Bools:
+    r"""Flows that begin with SYN and whose src says nothing else before RST: histories like S[^HAFGIQ]*R.*."""
+    flags = halves.flags
+    control = flags & (SYN | FIN | RST)
+    pure = halves.dense(((flags & (SYN | FIN | RST | ACK)) == SYN)[halves.start]).reshape(-1, 2)[:, 0]
+    rst = first_position(halves, control == RST)[:, 0]
+    pure_ack = (control == 0) & (halves.payload == 0) & ((flags & ACK) != 0)
+    synack = (control == SYN) & ((flags & ACK) != 0)
+    several = (control & (control - 1)) != 0
+    other = first_position(halves, pure_ack | synack | several | (control == FIN))[:, 0]
+    only: Bools = pure & (rst != NEVER) & (rst < other)
+    return only

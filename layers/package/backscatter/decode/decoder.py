@@ -51,7 +51,7 @@ def _inside(frame: bytes, network: Network, path: Path) -> Found:
         tunnel = open_tunnel(frame, ip)
     if tunnel:
         found = _inside(frame, tunnel.inside, path.into(tunnel))
-        if found.status != UNDECODABLE:
+        if found.status == OK:
             return found
     return Found(OK, path, ip)
 

@@ -161,7 +161,7 @@ def _protocol(proto: int) -> str:
 def _tcp(frame: bytes, ip: Ip) -> str:
     row = tcp(frame, ip)
     if row["traits"] & NO_FLAGS:
-        return "[|tcp]"
+        return "Flags [unknown: header cut or malformed]"
     flags, payload = row["flags"], row["payload"]
     letters = "".join(letter for bit, letter in enumerate(FLAG_LETTERS) if flags >> bit & 1)
     words = [f"Flags [{letters or 'none'}]"]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-IPV4, ARP, IPV6, LLDP, TRANSPARENT_ETHERNET = 0x0800, 0x0806, 0x86DD, 0x88CC, 0x6558
+IPV4, IPV6, TRANSPARENT_ETHERNET = 0x0800, 0x86DD, 0x6558
 
 #: EtherTypes of VLAN tags: 802.1Q, 802.1ad, and the older QinQ.
 VLAN_TAGS = frozenset({0x8100, 0x88A8, 0x9100})

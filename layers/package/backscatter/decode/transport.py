@@ -41,12 +41,14 @@ def ports(frame: bytes, ip: Ip) -> Row:
 def tcp(frame: bytes, ip: Ip) -> Row:
     """TCP as far as it was captured.
 
-    Where the data offset was cut, or is less than the 20 bytes that it cannot be less than, the header is taken for
-    20 bytes long: too much payload makes a packet look like a real connection, too little like backscatter.
+    Where the data offset was cut the header is taken for 20 bytes long: too much payload makes a packet look like a
+    real connection, too little like backscatter. A data offset of less than 20 bytes makes the header malformed: as
+    with tshark and Zeek its ports count, its flags and payload do not, and no host would take it.
     """
     row = ports(frame, ip)
     header = cut(Tcp, frame, ip.body, ip.stop)
     captured = ip.stop - ip.body
+    malformed = captured >= TCP_FLAGS_END and header.off < 5
     row |= {
         "seq": header.seq if captured >= 8 else 0,
         "ack": header.ack if captured >= 12 else 0,
@@ -54,7 +56,9 @@ def tcp(frame: bytes, ip: Ip) -> Row:
         "window": header.win if captured >= 16 else 0,
         "payload": max(0, ip.end - ip.body - max(20, header.off * 4)),
     }
-    if captured < TCP_FLAGS_END:
+    if malformed:
+        row["payload"] = 0
+    if malformed or captured < TCP_FLAGS_END:
         row["flags"] = 0
         row["traits"] = row.get("traits", 0) | NO_FLAGS
     return row

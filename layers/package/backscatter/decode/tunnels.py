@@ -1,7 +1,7 @@
 """Tunnels: packets that carry packets.
 
-A new tunnel is a function of (frame, outer IP packet, UDP payload or IP payload) and a row in a table. Tunnels in
-UDP are tried by port and have to prove themselves by what is inside: a packet that is no tunnel stays what it was.
+A new tunnel is a function of (frame, start of its header, end on the wire) and a row in a table. A tunnel has to
+prove itself by an IP packet inside: a packet that is no tunnel, or carries something else, stays what it is outside.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from backscatter.decode.headers import Geneve, Gre, Udp, Vxlan, whole
-from backscatter.decode.link import ARP, IPV4, IPV6, LLDP, TRANSPARENT_ETHERNET, Network, ethernet
+from backscatter.decode.link import IPV4, IPV6, TRANSPARENT_ETHERNET, Network, ethernet
 from backscatter.decode.transport import UDP, udp_payload
 
 if TYPE_CHECKING:
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 
 #: Tunnels in tunnels are followed to this depth.
 DEPTH = 16
-
-#: What an inner Ethernet frame may carry to be believed. All but IP make the packet NON_IP.
-PLAUSIBLE = frozenset({IPV4, IPV6, ARP, LLDP})
 
 GRE_VERSION_OR_ROUTING, GRE_CHECKSUM, GRE_KEY, GRE_SEQUENCE = 0x4007, 0x8000, 0x2000, 0x1000
 
@@ -70,11 +67,18 @@ class Path(NamedTuple):
         return "vlan:" + ".".join(map(str, self.vlans)) if self.vlans else ""
 
 
+def by_kind(frame: bytes, kind: int, start: int, end: int) -> Network | None:
+    """What a tunnel carries that names it by EtherType: IP, or an Ethernet frame."""
+    if kind in {IPV4, IPV6}:
+        return Network(kind, start, end)
+    return ethernet(frame, start, end) if kind == TRANSPARENT_ETHERNET else None
+
+
 def vxlan(frame: bytes, start: int, end: int) -> Tunnel | None:
     """RFC 7348. Reserved bits say nothing, and not even the I flag is asked for: the frame inside has to convince."""
     header = whole(Vxlan, frame, start, end)
     inside = ethernet(frame, start + 8, end) if header else None
-    if header is None or inside is None or inside.kind not in PLAUSIBLE:
+    if header is None or inside is None:
         return None
     return Tunnel("vxlan", header.vni_reserved >> 8, inside)
 
@@ -84,15 +88,8 @@ def geneve(frame: bytes, start: int, end: int) -> Tunnel | None:
     header = whole(Geneve, frame, start, end)
     if header is None or header.version_words >> 6:
         return None
-    body = start + 8 + (header.version_words & 0x3F) * 4
-    if body > end:
-        return None
-    if header.kind in {IPV4, IPV6}:
-        return Tunnel("geneve", header.vni_reserved >> 8, Network(header.kind, body, end))
-    inside = ethernet(frame, body, end) if header.kind == TRANSPARENT_ETHERNET else None
-    if inside is None or inside.kind not in PLAUSIBLE:
-        return None
-    return Tunnel("geneve", header.vni_reserved >> 8, inside)
+    inside = by_kind(frame, header.kind, start + 8 + (header.version_words & 0x3F) * 4, end)
+    return Tunnel("geneve", header.vni_reserved >> 8, inside) if inside else None
 
 
 def gre(frame: bytes, start: int, end: int) -> Tunnel | None:
@@ -101,10 +98,8 @@ def gre(frame: bytes, start: int, end: int) -> Tunnel | None:
     if header is None or header.flags & GRE_VERSION_OR_ROUTING:
         return None
     body = start + 4 + 4 * sum(bool(header.flags & bit) for bit in (GRE_CHECKSUM, GRE_KEY, GRE_SEQUENCE))
-    if header.kind in {IPV4, IPV6}:
-        return Tunnel("gre", -1, Network(header.kind, body, end))
-    inside = ethernet(frame, body, end) if header.kind == TRANSPARENT_ETHERNET else None
-    return Tunnel("gre", -1, inside) if inside and inside.kind in PLAUSIBLE else None
+    inside = by_kind(frame, header.kind, body, end)
+    return Tunnel("gre", -1, inside) if inside else None
 
 
 def ip_in_ip(_frame: bytes, start: int, end: int) -> Tunnel:
@@ -117,7 +112,8 @@ def ip6_in_ip(_frame: bytes, start: int, end: int) -> Tunnel:
     return Tunnel("ipip", -1, Network(IPV6, start, end))
 
 
-#: UDP destination port -> tunnel. 8472 is what Linux used before the port was assigned.
+#: UDP port -> tunnel: by the destination port, or else by the source port, which some answer from. 8472 is what Linux
+#: used before the port was assigned.
 BY_UDP_PORT: dict[int, Callable[[bytes, int, int], Tunnel | None]] = {4789: vxlan, 8472: vxlan, 6081: geneve}
 
 #: IP protocol -> tunnel
@@ -128,7 +124,7 @@ def open_tunnel(frame: bytes, ip: Ip) -> Tunnel | None:
     """The tunnel that an IP packet is, None if it is none."""
     if ip.proto == UDP:
         header = whole(Udp, frame, ip.body, ip.stop)
-        opener = BY_UDP_PORT.get(header.dport) if header else None
+        opener = (BY_UDP_PORT.get(header.dport) or BY_UDP_PORT.get(header.sport)) if header else None
         if header is None or opener is None:
             return None
         start = ip.body + 8

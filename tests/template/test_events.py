@@ -1,0 +1,125 @@
+"""The sample events of events/ pass the rules of the template, and are read as what they are."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from backscatter.cloud.events import (
+    CaptureListed,
+    FindingReported,
+    ObjectCreated,
+    PatienceTick,
+    read_message,
+)
+from backscatter.cloud.objects import ObjectName
+from backscatter.errors import Hopeless
+from tests.template.test_template import RESOURCES
+
+FOLDER = Path(__file__).resolve().parents[2] / "events"
+BUCKET = "backscatter-capturebucket-example"
+VALUES = {"CaptureBucket": BUCKET, "FindingSource": "aws.guardduty"}
+
+
+def body(name):
+    (record,) = json.loads((FOLDER / f"{name}.json").read_text())["Records"]
+    return record["body"]
+
+
+def matches(pattern, value):
+    """EventBridge's matching, as far as the template uses it."""
+    if isinstance(pattern, dict):
+        return isinstance(value, dict) and all(name in value and matches(p, value[name]) for name, p in pattern.items())
+    return any(_matches_one(one, value) for one in pattern)
+
+
+def _matches_one(one, value):
+    if not isinstance(one, dict):
+        return one == value
+    ((operator, operand),) = one.items()
+    if operator == "Ref":
+        return VALUES[operand] == value
+    if operator == "prefix":
+        return value.startswith(operand)
+    assert operator == "anything-but"
+    return not _matches_one(operand, value)
+
+
+@pytest.mark.parametrize(
+    ("name", "rules"),
+    [
+        ("capture_uploaded", {"CaptureUploaded"}),
+        ("alert_log_uploaded", {"AlertLogUploaded"}),
+        ("guardduty_finding", {"FindingReported"}),
+        ("capture_listed", set()),
+        ("patience_tick", set()),
+    ],
+)
+def test_an_event_is_taken_by_one_rule_and_what_we_tell_ourselves_by_none(name, rules):
+    event = json.loads(body(name))
+    patterns = {
+        rule: resource["Properties"]["EventPattern"]
+        for rule, resource in RESOURCES.items()
+        if resource["Type"] == "AWS::Events::Rule" and "EventPattern" in resource["Properties"]
+    }
+    assert {rule for rule, pattern in patterns.items() if matches(pattern, event)} == rules
+
+
+def test_the_tick_of_the_schedule_is_the_sample():
+    (target,) = RESOURCES["PatienceTick"]["Properties"]["Targets"]
+    assert json.loads(target["Input"]) == json.loads(body("patience_tick"))
+    assert list(read_message(target["Input"])) == [PatienceTick()]
+
+
+def test_a_key_in_an_event_of_eventbridge_is_taken_as_it_is():
+    event = json.loads(body("capture_uploaded"))
+    event["detail"]["object"]["key"] = "a+b %2F.pcap"
+    (created,) = read_message(json.dumps(event))
+    assert created == ObjectCreated(
+        ObjectName(BUCKET, "a+b %2F.pcap", "IYV3p45BT0ac8hjHg1houSdS1a.Mro8e", "b1946ac92492d2347c6235b4d2611184")
+    )
+
+
+def test_a_key_in_a_notification_of_s3_is_url_encoded():
+    (created,) = read_message(body("capture_uploaded_notification"))
+    assert created.name.key == "sensor a/2007-03-20 17:49.pcap"
+    assert created.name.version == "IYV3p45BT0ac8hjHg1houSdS1a.Mro8e"
+
+
+def test_the_test_event_of_s3_is_about_nothing():
+    assert list(read_message('{"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "b"}')) == []
+
+
+def test_an_object_without_versions_is_known_by_its_etag():
+    event = json.loads(body("capture_uploaded"))
+    event["detail"]["object"]["version-id"] = "null"
+    (created,) = read_message(json.dumps(event))
+    assert (created.name.version, created.name.identity) == ("", "b1946ac92492d2347c6235b4d2611184")
+
+
+def test_what_is_none_of_ours_has_to_be_a_finding():
+    (event,) = read_message(body("guardduty_finding"))
+    assert isinstance(event, FindingReported)
+    assert event.id == "cd2d702e-ab31-411b-9344-793ce56b1bc7"
+    (event,) = read_message(body("capture_listed"))
+    assert isinstance(event, CaptureListed)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[1]",
+        "{",
+        '{"a": ' * 100_000,
+        '{"detail-type": "Object Created"}',
+        '{"detail-type": "Object Created", "detail": {"bucket": {"name": "b"}, "object": {"key": ""}}}',
+        '{"detail-type": "Object Created", "detail": {"bucket": "b", "object": {"key": 7}}}',
+        '{"Records": [7]}',
+        '{"Records": [{"s3": {"bucket": {"name": "b"}, "object": {"key": 7}}}]}',
+    ],
+)
+def test_a_message_that_can_never_be_read_is_hopeless_and_says_so(text):
+    with pytest.raises(Hopeless, match=r"no JSON|without its object") as told:
+        list(read_message(text))
+    assert told.value.reason == "no_event"

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+#: The attribute of every item that says when it may go (DynamoDB's time to live), in seconds since 1970-01-01 UTC.
+EXPIRES = "expires_at"
+
 #: str, int, bytes, lists of them and maps of them; floats are not used, DynamoDB has none.
 Value = "str | int | bytes | bool | None | list[Value] | dict[str, Value]"
 

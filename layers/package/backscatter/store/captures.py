@@ -1,0 +1,145 @@
+"""Putting a capture into the store: its segments first, then its listing, then the record that it is done.
+
+Everything follows from the object and its flows, so a redelivered event writes the same items again, and whoever is
+killed on the way leaves nothing that is listed and not wholly there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from backscatter.decode.columns import NOWHERE, PLACE_BITS
+from backscatter.store import segments
+from backscatter.store.catalogue import CaptureObject, Entry, bounded, instant, to_items
+from backscatter.store.cost import Cost, Meter
+from backscatter.store.filing import Filing, talkers
+from backscatter.store.hosts import HostHash
+from backscatter.store.items import EXPIRES
+from backscatter.store.layout import SCHEMA
+from backscatter.store.memory import MemoryItems
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from backscatter.flow.census import Census
+    from backscatter.flow.table import FlowTable
+    from backscatter.store.filing import Segment
+    from backscatter.store.items import Items
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What became of a capture: `new` is False where it was listed before, and then nothing was written."""
+
+    capture: str
+    new: bool
+    cost: Cost
+
+
+def capture_id(source: CaptureObject) -> str:
+    """The id of the flows of an object: another version of it, or another layout of segments, has another one."""
+    facts = [segments.LAYOUT, SCHEMA, source.bucket, source.key, source.version]
+    return hashlib.blake2b(json.dumps(facts).encode(), digest_size=16).hexdigest()
+
+
+def is_listed(items: Items, source: CaptureObject) -> bool:
+    """Whether the object is wholly in the store: then it need not even be read again."""
+    return bool(items.get_all([_done_key(capture_id(source))]))
+
+
+def put_capture(
+    items: Items,
+    key: bytes,
+    table: FlowTable,
+    census: Census,
+    source: CaptureObject,
+    *,
+    group: str,
+    layout: Mapping[str, Any],
+    expires_at: int,
+) -> Stored:
+    """Store the flows of one capture and list it.
+
+    key         the deployment's: hosts are hashed under it
+    group       sensors that are asked together
+    layout      `capture.layout.Layout.to_json()`: kept for reading single records
+    expires_at  when the items may go, seconds since 1970-01-01 UTC
+
+    The table has one sensor and one piece, those of the census. Raises ValueError where it has more.
+    """
+    capture = capture_id(source)
+    if is_listed(items, source):
+        return Stored(capture, new=False, cost=Cost(items=0, bytes=0, write_units=0))
+    filing = Filing(table, HostHash(key))
+    meter = Meter()
+    items.put_all(
+        meter.pass_on(_segment_item(capture, census.piece, expires_at, segment) for segment in filing.segments())
+    )
+    entry = Entry(capture, group, source, bounded(census), layout, filing.shelves, filing.bloom, len(table), expires_at)
+    items.put_all(meter.pass_on(to_items(entry, talkers(table.rows, np.arange(len(table))))))
+    items.put_all(meter.pass_on([_done_item(entry)]))
+    return Stored(capture, new=True, cost=meter.cost)
+
+
+def store_cost(table: FlowTable, *censuses: Census) -> Cost:
+    """What `put_capture` would write for these flows, by packing them: one capture for each census.
+
+    A table of several pieces is taken apart by the piece of each flow's first packet. Ingest reads every capture by
+    itself and cuts conversations that lie in several, so it writes somewhat more for those.
+    """
+    total = Cost(items=0, bytes=0, write_units=0)
+    for census in censuses:
+        part = _of_piece(table, table.pieces.index(census.piece)) if len(table.pieces) > 1 else table
+        source = CaptureObject("bucket", census.piece, "0" * 32)
+        cost = put_capture(
+            MemoryItems(), bytes(16), part, census, source, group="default", layout={}, expires_at=2**31
+        ).cost
+        total["items"] += cost["items"]
+        total["bytes"] += cost["bytes"]
+        total["write_units"] += cost["write_units"]
+    return total
+
+
+def segment_key(capture: str, bucket: int, part: int, run: int) -> tuple[str, str]:
+    """The key of an item. Bucket and part stand in the partition key, so that a heavy host loads many partitions."""
+    return f"flows#{capture}#{bucket}#{part}", f"{run:04d}"
+
+
+def _segment_item(capture: str, piece: str, expires_at: int, segment: Segment) -> dict[str, object]:
+    pk, sk = segment_key(capture, segment.bucket, segment.part, segment.run)
+    return {
+        "pk": pk,
+        "sk": sk,
+        "data": segment.data,
+        "piece": piece,
+        "flows": segment.flows,
+        "packets": segment.packets,
+        "first": instant(segment.start),
+        "last": instant(segment.end),
+        "talkers": list(segment.talkers),
+        EXPIRES: expires_at,
+    }
+
+
+def _done_key(capture: str) -> tuple[str, str]:
+    return f"capture#{capture}", "listed"
+
+
+def _done_item(entry: Entry) -> dict[str, object]:
+    pk, sk = _done_key(entry.capture)
+    return {"pk": pk, "sk": sk, "piece": entry.census.piece, "group": entry.group, EXPIRES: entry.expires_at}
+
+
+def _of_piece(table: FlowTable, piece: int) -> FlowTable:
+    """The flows that begin in a piece, as if it were a capture of its own: packets in other pieces are forgotten."""
+    part = table.select(table.rows["src_places"][:, 0] >> PLACE_BITS == piece)
+    offsets = (1 << PLACE_BITS) - 1
+    for places in (part.rows["src_places"], part.rows["dst_places"], part.quotes["place"]):
+        places[:] = np.where(places >> PLACE_BITS == piece, places & offsets, NOWHERE)
+    part.pieces = (table.pieces[piece],)
+    return part

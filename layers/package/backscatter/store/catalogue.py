@@ -1,0 +1,225 @@
+"""The catalogue: which captures there are, what they vouch for, and where their segments lie.
+
+A capture is listed under every UTC day that it touches, so that a window is answered by the partitions of its days.
+In a day, captures of at most an hour stand by their start behind `S`, longer ones behind `L`: a window reads the short
+ones that start within an hour before it, and the few long ones.
+
+    pk  catalogue#GROUP#2007-03-20
+    sk  S#START#CAPTURE or L#START#CAPTURE, START in ns with 20 digits
+
+A capture whose clock is implausible is listed under the day of its first packet only: it proves no coverage anywhere.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from backscatter.errors import RequestError, StoreError
+from backscatter.flow.census import Census, ScopeCensus
+from backscatter.store.filing import MOST_BUCKETS, MOST_PARTS, Shelves
+from backscatter.store.frame import expand, squeeze
+from backscatter.store.hosts import Bloom
+from backscatter.store.items import EXPIRES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from backscatter.store.items import Items
+    from backscatter.verdict.scene import Window
+
+SECOND = 10**9
+HOUR = 3600 * SECOND
+DAY = 24 * HOUR
+
+#: Layout of the `record` attribute.
+RECORD = 1
+#: Scopes and holes of a census that an entry has room for.
+MOST_SCOPES = 5000
+MOST_HOLES = 1000
+#: Days that one query may ask for.
+MOST_DAYS = 400
+_RECORD_LARGEST = 16 << 20
+#: Scopes that an entry names for people.
+_SCOPES_SHOWN = 8
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureObject:
+    """An object of the capture bucket.
+
+    version   its version id, or its etag where the bucket keeps no versions
+    modified  when it was last modified, ns; of several versions of a key the latest counts
+    """
+
+    bucket: str
+    key: str
+    version: str
+    modified: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One listed capture.
+
+    capture     id: names its segments
+    group       sensors that are asked together
+    source      the object that it was read from
+    census      what it says of itself
+    layout      what is needed to read a record by its offset (`capture.layout.Layout.to_json`)
+    shelves     where its segments lie
+    hosts       filter of the hosts that its flows and quotes name
+    flows       how many
+    expires_at  seconds since 1970-01-01 UTC
+    """
+
+    capture: str
+    group: str
+    source: CaptureObject
+    census: Census
+    layout: Mapping[str, Any]
+    shelves: Shelves
+    hosts: Bloom
+    flows: int
+    expires_at: int
+
+    @property
+    def keys(self) -> list[tuple[str, str]]:
+        """The keys under which it is listed."""
+        span = self.census.end - self.census.start
+        kind = "S" if span <= HOUR and self.census.clock_ok else "L"
+        last = self.census.end if self.census.clock_ok else self.census.start
+        days = range(self.census.start // DAY, last // DAY + 1)
+        return [(_partition(self.group, day), f"{kind}#{_stamp(self.census.start)}#{self.capture}") for day in days]
+
+
+def bounded(census: Census) -> Census:
+    """The census, made to fit an entry on the safe side: what is cut off covers less than before, never more."""
+    notes = list(census.notes)
+    if len(census.holes) > MOST_HOLES:
+        hull = (min(after for after, _ in census.holes), max(before for _, before in census.holes))
+        notes.append(f"{len(census.holes)} stretches of damage are kept as one")
+        census = dataclasses.replace(census, holes=(hull,))
+    if len(census.scopes) > MOST_SCOPES:
+        notes.append(f"only {MOST_SCOPES} of {len(census.scopes)} scopes are kept: this capture proves no coverage")
+        kept = sorted(census.scopes.items(), key=lambda scope: -scope[1].packets)[:MOST_SCOPES]
+        census = dataclasses.replace(census, scopes=dict(kept), holes=((census.start, census.end),))
+    return dataclasses.replace(census, notes=tuple(notes)) if len(notes) > len(census.notes) else census
+
+
+def to_items(entry: Entry, talkers: tuple[str, ...] = ()) -> list[dict[str, object]]:
+    """The items that list a capture, one a day. What people look at stands beside the record that is read."""
+    census = entry.census
+    record = {
+        "source": dataclasses.asdict(entry.source),
+        "census": _census_record(census),
+        "layout": entry.layout,
+        "runs": entry.shelves.runs,
+    }
+    common: dict[str, object] = {
+        "layout": RECORD,
+        "record": squeeze(json.dumps(record, separators=(",", ":")).encode()),
+        "hosts": entry.hosts.bits,
+        "probes": entry.hosts.probes,
+        "capture": entry.capture,
+        "group": entry.group,
+        "flows": entry.flows,
+        "piece": census.piece,
+        "sensor": census.sensor,
+        "first": instant(census.start),
+        "last": instant(census.end),
+        "packets": census.packets,
+        "scopes": list(census.scopes)[:_SCOPES_SHOWN],
+        "talkers": list(talkers),
+        EXPIRES: entry.expires_at,
+    }
+    return [{"pk": pk, "sk": sk, **common} for pk, sk in entry.keys]
+
+
+def from_item(item: Mapping[str, Any]) -> Entry:
+    """The capture that an item lists. Raises StoreError where it is damaged."""
+    where = f"{item.get('pk')} {item.get('sk')}"
+    if item.get("layout") != RECORD:
+        raise StoreError(f"{where}: catalogue layout {item.get('layout')}, this version reads {RECORD}")
+    try:
+        record = json.loads(expand(item["record"], _RECORD_LARGEST))
+        return Entry(
+            capture=item["capture"],
+            group=item["group"],
+            source=CaptureObject(**record["source"]),
+            census=_census(record["census"]),
+            layout=record["layout"],
+            shelves=_shelves(record["runs"]),
+            hosts=Bloom(item["hosts"], item["probes"]).check(),
+            flows=item["flows"],
+            expires_at=item[EXPIRES],
+        )
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise StoreError(f"{where}: the catalogue entry cannot be read: {error!r}") from error
+
+
+def listed(items: Items, group: str, window: Window) -> list[Entry]:
+    """The captures of a group that overlap the window, by start.
+
+    Of several versions of one object only the latest is given. Raises RequestError for a window of more than MOST_DAYS.
+    """
+    days = range(window.start // DAY, window.end // DAY + 1)
+    if len(days) > MOST_DAYS:
+        raise RequestError(
+            f"the window {instant(window.start)} to {instant(window.end)} is longer than {MOST_DAYS} days"
+        )
+    found: dict[str, Entry] = {}
+    for day in days:
+        for item in _of_day(items, _partition(group, day), window):
+            if str(item.get("capture")) not in found:
+                entry = from_item(item)
+                found[entry.capture] = entry
+    latest: dict[tuple[str, str], Entry] = {}
+    for entry in sorted(found.values(), key=lambda entry: (entry.source.modified, entry.source.version)):
+        latest[entry.source.bucket, entry.source.key] = entry
+    overlapping = (e for e in latest.values() if e.census.start <= window.end and e.census.end >= window.start)
+    return sorted(overlapping, key=lambda entry: (entry.census.start, entry.capture))
+
+
+def _of_day(items: Items, pk: str, window: Window) -> Iterator[dict[str, object]]:
+    yield from items.query(pk, "L#", f"L#{_stamp(window.end)}#~")
+    yield from items.query(pk, f"S#{_stamp(window.start - HOUR)}", f"S#{_stamp(window.end)}#~")
+
+
+def instant(time: int) -> str:
+    """A time for people: RFC 3339 with nine decimals. Clocks that are off show years that no calendar library takes."""
+    return f"{np.datetime64(time, 'ns')}Z"
+
+
+def _partition(group: str, day: int) -> str:
+    return f"catalogue#{group}#{np.datetime64(day, 'D')}"
+
+
+def _stamp(time: int) -> str:
+    return f"{max(0, time):020d}"
+
+
+def _census_record(census: Census) -> dict[str, Any]:
+    record = {field.name: getattr(census, field.name) for field in dataclasses.fields(census)}
+    return record | {"scopes": {name: dataclasses.astuple(scope) for name, scope in census.scopes.items()}}
+
+
+def _census(record: dict[str, Any]) -> Census:
+    return Census(
+        **record
+        | {
+            "scopes": {str(name): ScopeCensus(*scope) for name, scope in record["scopes"].items()},
+            "holes": tuple((int(after), int(before)) for after, before in record["holes"]),
+            "notes": tuple(record["notes"]),
+        }
+    )
+
+
+def _shelves(runs: list[list[int]]) -> Shelves:
+    if not 1 <= len(runs) <= MOST_BUCKETS or not all(1 <= len(parts) <= MOST_PARTS for parts in runs):
+        raise StoreError(f"a catalogue entry lists {len(runs)} buckets")
+    return Shelves(tuple(tuple(int(count) for count in parts) for parts in runs))

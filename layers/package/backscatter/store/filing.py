@@ -1,0 +1,230 @@
+"""Filing: which flows of a capture go into which items, so that a host's flows are found by reading few of them.
+
+A flow is filed under both of its ends, and an ICMP error under both ends of the packet that it quotes as well. The
+keyed hash of the host chooses the *bucket*. A host that is in every flow makes its bucket outgrow an item: that bucket
+is split into *parts* by the keyed hash of the other end. Where one pair of hosts outgrows an item, the part becomes a
+*run* of several items. A capture that fits in one item has one bucket, in which each flow stands once.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from backscatter.flow.address import Address
+from backscatter.store import segments
+from backscatter.store.hosts import Bloom, bucket_bits, part_bits, pigeonhole
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from backscatter.flow.table import FlowTable
+    from backscatter.store.hosts import HostHash
+
+#: What an item is meant to hold. Items of 15 KB cost a fifth more, 400 KB is DynamoDB's limit.
+TARGET = 64 << 10
+#: What an item holds at most before it is cut into a run of smaller ones.
+LARGEST = 128 << 10
+#: Buckets of a capture, parts of a bucket: bounds on what the catalogue has to remember.
+MOST_BUCKETS = 1 << 14
+MOST_PARTS = 1 << 12
+
+#: How many rows are written to learn how many bytes a row takes.
+_SAMPLE = 4096
+#: Bytes that a quote is taken to need.
+_QUOTE_BYTES = 24
+#: How many of an item's hosts are named for people.
+_TALKERS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """The bytes of one item and where it lies, with a few facts for people who look at the table."""
+
+    bucket: int
+    part: int
+    run: int
+    data: bytes
+    flows: int
+    packets: int
+    start: int
+    end: int
+    talkers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Shelves:
+    """Where a capture's segments lie: `runs[bucket][part]` is the number of items there."""
+
+    runs: tuple[tuple[int, ...], ...]
+
+    def items_of(self, host: int) -> set[tuple[int, int, int]]:
+        """(bucket, part, run) of every item that can hold flows of the host with this hash."""
+        bucket = self._bucket(host)
+        return {(bucket, part, run) for part, count in enumerate(self.runs[bucket]) for run in range(count)}
+
+    def items_between(self, one: int, other: int) -> set[tuple[int, int, int]]:
+        """(bucket, part, run) of every item that can hold flows between two hosts.
+
+        Either host's bucket would do. The one with more parts is taken: of these only one is read, a small share.
+        """
+        if len(self.runs[self._bucket(one)]) < len(self.runs[self._bucket(other)]):
+            one, other = other, one
+        bucket = self._bucket(one)
+        part = int(pigeonhole(part_bits(np.array([other], np.uint64)), len(self.runs[bucket]))[0])
+        return {(bucket, part, run) for run in range(self.runs[bucket][part])}
+
+    def _bucket(self, host: int) -> int:
+        return int(pigeonhole(bucket_bits(np.array([host], np.uint64)), len(self.runs))[0])
+
+
+class Filing:
+    """The segments of one capture, made one after the other.
+
+    After `segments` was read to its end, `shelves` tells where they lie.
+    """
+
+    def __init__(self, table: FlowTable, host_hash: HostHash) -> None:
+        self._table = table
+        self._writer = segments.Writer(table)
+        self._runs: list[list[int]] = []
+        rows, quotes = table.rows, table.quotes
+        self._src, self._dst, self._quoted_src, self._quoted_dst = (
+            host_hash.column(ends["version"], ends[f"{side}_hi"], ends[f"{side}_lo"])
+            for ends in (rows, quotes)
+            for side in ("src", "dst")
+        )
+        self.bloom = Bloom.of(np.concatenate((self._src, self._dst, self._quoted_src, self._quoted_dst)))
+
+    @property
+    def shelves(self) -> Shelves:
+        """Where the segments lie."""
+        return Shelves(tuple(tuple(parts) for parts in self._runs))
+
+    def segments(self) -> Iterator[Segment]:
+        """Every segment, by bucket, part and run."""
+        table = self._table
+        host, peer, row, quote = self._entries()
+        row_bytes = self._row_bytes()
+        once = len(table) * row_bytes + len(table.quotes) * _QUOTE_BYTES
+        buckets = 1 if once <= TARGET else min(MOST_BUCKETS, math.ceil((2 * once) / TARGET))
+        bucket = pigeonhole(bucket_bits(host), buckets)
+
+        plain = quote < 0
+        sizes = np.bincount(bucket[~plain], minlength=buckets) * _QUOTE_BYTES
+        sizes = sizes + _distinct_rows(bucket[plain], row[plain], len(table), buckets) * row_bytes
+        parts = np.clip(np.round(sizes / TARGET), 1, MOST_PARTS).astype(np.int64)
+        self._runs = [[0] * int(count) for count in parts]
+
+        first_group = np.cumsum(parts) - parts
+        group = first_group[bucket] + pigeonhole(part_bits(peer), parts[bucket])
+        group_rows = _pairs(group, row, max(1, len(table)))
+        # The quote that a row's first packet makes goes wherever the row goes.
+        leads = table.rows["quote"][group_rows[1]] if len(table) else np.zeros(0, np.int64)
+        led = leads >= 0
+        group_quotes = _pairs(
+            np.concatenate((group[~plain], group_rows[0][led])),
+            np.concatenate((quote[~plain], leads[led])),
+            max(1, len(table.quotes)),
+        )
+        bucket_of = np.repeat(np.arange(buckets), parts)
+        edges = np.arange(len(bucket_of) + 1)
+        row_edges = np.searchsorted(group_rows[0], edges)
+        quote_edges = np.searchsorted(group_quotes[0], edges)
+        for number in np.flatnonzero(np.diff(row_edges)):
+            where = int(bucket_of[number])
+            part = int(number - first_group[where])
+            index = group_rows[1][row_edges[number] : row_edges[number + 1]]
+            quoted = group_quotes[1][quote_edges[number] : quote_edges[number + 1]]
+            for run, (data, held) in enumerate(self._runs_of(index, quoted)):
+                self._runs[where][part] = run + 1
+                yield self._segment((where, part, run), data, held)
+
+    def _entries(self) -> tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.int64], NDArray[np.int64]]:
+        """(host, peer, row, quote) of everything to be filed; quote -1 is the flow itself.
+
+        A flow takes all of its quotes to its own ends, so that whoever finds it there finds it whole; to the ends of a
+        quoted packet goes this quote only: one router's errors about ten thousand victims are one flow.
+        """
+        rows = np.arange(len(self._table))
+        quotes, flow = np.arange(len(self._table.quotes)), self._table.quotes["flow"]
+        none = np.full(len(rows), -1)
+        blocks = [
+            (self._src, self._dst, rows, none),
+            (self._dst, self._src, rows, none),
+            (self._src[flow], self._dst[flow], flow, quotes),
+            (self._dst[flow], self._src[flow], flow, quotes),
+            (self._quoted_src, self._quoted_dst, flow, quotes),
+            (self._quoted_dst, self._quoted_src, flow, quotes),
+        ]
+        host, peer, row, quote = (np.concatenate([block[i] for block in blocks]) for i in range(4))
+        return host, peer, row, quote
+
+    def _row_bytes(self) -> float:
+        """Bytes of a row, from rows spread over the table."""
+        count = len(self._table)
+        if not count:
+            return 0
+        sample = np.unique(np.linspace(0, count - 1, min(count, _SAMPLE)).astype(np.int64))
+        return len(self._writer.write(sample, np.zeros(0, np.int64))) / len(sample)
+
+    def _runs_of(
+        self, index: NDArray[np.int64], quoted: NDArray[np.int64]
+    ) -> Iterator[tuple[bytes, NDArray[np.int64]]]:
+        """The bytes of these rows and quotes, in as many items as it takes."""
+        slices = max(math.ceil(len(index) / segments.ROWS_LARGEST), math.ceil(len(quoted) / segments.QUOTES_LARGEST))
+        if slices <= 1:
+            data = self._writer.write(index, quoted)
+            slices = math.ceil(len(data) / TARGET)
+            if len(data) <= LARGEST or len(index) + len(quoted) < 3:
+                yield data, index
+                return
+        if len(index) > 1:
+            flow = self._table.quotes["flow"][quoted]
+            for some in np.array_split(index, min(slices, len(index))):
+                yield from self._runs_of(some, quoted[(flow >= some[0]) & (flow <= some[-1])])
+        else:
+            for few in np.array_split(quoted, min(slices, len(quoted))):
+                yield from self._runs_of(index, few)
+
+    def _segment(self, where: tuple[int, int, int], data: bytes, index: NDArray[np.int64]) -> Segment:
+        rows = self._table.rows
+        packets = int(rows["src_packets"][index].sum() + rows["dst_packets"][index].sum())
+        start, end = int(rows["start"][index].min()), int(rows["end"][index].max())
+        return Segment(*where, data, len(index), packets, start, end, talkers(rows, index))
+
+
+def talkers(rows: NDArray[np.void], index: NDArray[np.int64]) -> tuple[str, ...]:
+    """The hosts of most of these flows, as text, the busiest first."""
+    ends = [np.stack([rows[name][index] for name in ("version", f"{s}_hi", f"{s}_lo")]) for s in ("src", "dst")]
+    columns = np.concatenate(ends, axis=1).astype(np.uint64)
+    # Hosts of one capture differ in their lower half, or the sum of a mix of the halves tells them apart well enough
+    # for a note to people.
+    mixed = columns[1] * np.uint64(0x9E3779B97F4A7C15) + columns[2]
+    _, first, count = np.unique(mixed, return_index=True, return_counts=True)
+    busiest = np.argsort(-count, kind="stable")[:_TALKERS]
+    return tuple(str(_address(columns[:, first[i]])) for i in busiest)
+
+
+def _address(column: NDArray[Any]) -> Address:
+    version, hi, lo = (int(value) for value in column)
+    # The note must not fail where a table holds nonsense: what is not 4 is shown as 6.
+    return Address(4, 0, lo & 0xFFFFFFFF) if version == 4 else Address(6, hi, lo)
+
+
+def _pairs(
+    group: NDArray[np.int64], member: NDArray[np.int64], base: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The distinct (group, member), ordered."""
+    pairs = np.unique(group * base + member)
+    return pairs // base, pairs % base
+
+
+def _distinct_rows(bucket: NDArray[np.int64], row: NDArray[np.int64], base: int, buckets: int) -> NDArray[np.int64]:
+    """How many different rows each bucket gets."""
+    return np.bincount(_pairs(bucket, row, max(1, base))[0], minlength=buckets)

@@ -1,0 +1,121 @@
+"""How flows and quotes are laid out as columns: their order, and what each probably is. This is segment layout 1.
+
+What a guess looks at stands before it. The order of the rows is by start, so times and places run along the rows.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from backscatter.flow.table import FLOW, FLOW_QUOTE, HAS_RST, HAS_SYN, HAS_SYNACK, PLACES, SIDE
+from backscatter.store.planes import Column, Recipe
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from backscatter.store.planes import Guess, Known
+
+
+def _side_guesses(side: str, other: str) -> dict[str, tuple[Any, ...]]:
+    """Guesses for what one side sent: (guess,) or (guess, absent)."""
+
+    def own(name: str) -> Guess:
+        return lambda known: known(f"{side}_{name}")
+
+    def headers(known: Known) -> NDArray[np.int64]:
+        # IP and TCP or UDP headers without options
+        proto, six = known("proto"), known("version") == 6
+        return np.where(proto == 6, 40, np.where(proto == 17, 28, 20)) + np.where(six, 20, 0)
+
+    def packets(known: Known) -> NDArray[np.int64]:
+        kinds = ("syns", "synacks", "rsts", "data", "acks", "fins")
+        return sum((known(f"{side}_{kind}") for kind in kinds), np.zeros(1, np.int64))
+
+    def first_ack(known: Known) -> NDArray[np.int64]:
+        mine = known(f"{side}_has") & HAS_SYNACK != 0
+        return np.where(mine, known(f"{side}_synack_ack"), known(f"{other}_synack_seq") + 1)
+
+    def has(known: Known) -> NDArray[np.int64]:
+        kinds = (("syns", HAS_SYN), ("synacks", HAS_SYNACK), ("rsts", HAS_RST))
+        return sum((np.where(known(f"{side}_{kind}") > 0, bit, 0) for kind, bit in kinds), np.zeros(1, np.int64))
+
+    return {
+        "packets": (packets,),
+        "bytes": (lambda known: known(f"{side}_payload") + known(f"{side}_packets") * headers(known),),
+        "ttl_high": (own("ttl_low"),),
+        "first": (lambda known: known("start"), 0),
+        "last": (own("first"),),
+        "has": (has,),
+        "synack_ack": (lambda known: known(f"{other}_syn_seq") + 1, 0),
+        "rst_seq": (lambda known: known(f"{other}_synack_ack"), 0),
+        "syn_time": (own("first"), 0),
+        "synack_time": (own("first"), 0),
+        "bare_rsts": (own("rsts"),),
+        "exact_rsts": (own("bare_rsts"),),
+        "ack_first": (first_ack, 0),
+        "ack_beyond": (lambda known: known(f"{other}_payload"), 0),
+        "segments": (lambda known: known(f"{side}_data") + known(f"{side}_syns") + known(f"{side}_synacks"),),
+        "places.0": (lambda known: known("src_places.0"), -1),
+        **{f"places.{i}": (own(f"places.{i - 1}"), -1) for i in range(1, PLACES)},
+    }
+
+
+#: What guesses about a side look at, hence written before the rest of it.
+_SIDE_FIRST = (
+    *("flags", "payload", "syns", "synacks", "rsts", "data", "acks", "fins"),
+    *("syn_seq", "synack_seq", "synack_ack"),
+)
+_SIDE_FIELDS = [
+    f"{side}_{name}"
+    for name in (*_SIDE_FIRST, *(name for name, _, _ in SIDE if name not in _SIDE_FIRST))
+    for side in ("src", "dst")
+]
+_ROW_FIELDS = [name for name in FLOW.names or () if name not in (*_SIDE_FIELDS, "end")]
+_GUESSES: dict[str, tuple[Any, ...]] = {
+    "end": (lambda known: np.maximum(known("src_last"), known("dst_last")),),
+    **{f"src_{name}": guess for name, guess in _side_guesses("src", "dst").items()},
+    **{f"dst_{name}": guess for name, guess in _side_guesses("dst", "src").items()},
+}
+#: Left out: an item holds flows of one sensor. Coded: what refers to something else of the item.
+_LEFT_OUT = ("sensor",)
+_CODED = ("scope", "tunnels", "history", "quote")
+
+
+def _columns(dtype: np.dtype[Any], fields: Iterable[str]) -> Iterator[Column]:
+    for name in fields:
+        kind = dtype[name]
+        for i in range(kind.shape[0] if kind.shape else 1):
+            full = f"{name}.{i}" if kind.shape else name
+            yield Column(full, kind.base, *_GUESSES.get(full, ()))
+
+
+def _recipe(columns: Iterable[Column], running: Sequence[str], coded: Sequence[str]) -> Recipe:
+    named = {column.name: column for column in columns}
+    return Recipe(
+        [named[name] for name in running],
+        [Column(name, np.dtype("u4")) for name in coded],
+        [column for name, column in named.items() if name not in (*running, *coded)],
+    )
+
+
+ROWS = _recipe(
+    _columns(FLOW, [name for name in (*_ROW_FIELDS, *_SIDE_FIELDS, "end") if name not in _LEFT_OUT]),
+    running=("start", "src_places.0"),
+    coded=_CODED,
+)
+QUOTES = _recipe(_columns(FLOW_QUOTE, FLOW_QUOTE.names or ()), running=("flow", "time", "place"), coded=())
+
+#: Items say by which columns they were written; another set of columns needs a new layout number and a reader.
+SCHEMA = zlib.crc32(repr([(c.name, c.dtype.str) for recipe in (ROWS, QUOTES) for c in recipe.columns]).encode())
+
+
+def field(rows: NDArray[np.void], column: str) -> NDArray[Any]:
+    """The numbers of a column in a structured array: `name`, or `name.i` for the i-th number of a field."""
+    name, _, index = column.partition(".")
+    values: NDArray[Any] = rows[name]
+    return values[:, int(index)] if index else values

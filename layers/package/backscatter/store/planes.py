@@ -1,0 +1,188 @@
+"""Columns as byte planes: what makes rows of flows small under zstd.
+
+A column of n numbers of w bytes becomes w planes of n bytes, lowest byte first; planes of nothing but zeros are not
+stored. That pays when numbers are small, so each column is written as its difference from a *guess* made of columns
+that were written before it: the end of a flow lies near its start, the seq of a RST near the ack of the SYN+ACK
+that it answers. Differences are modulo the column's width, hence exact for every value, also for nonsense.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from backscatter.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    #: Gives a column by its name, as int64.
+    Known = Callable[[str], NDArray[np.int64]]
+    Guess = Callable[[Known], NDArray[np.int64]]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of numbers and how it is written.
+
+    name    of the field; `field.i` is the i-th number of a field that holds several
+    dtype   of the number
+    guess   what it probably is, from columns written before; None: it is written as it is
+    absent  the value that stands for `nothing there` and is written as zero, whatever the guess says
+    """
+
+    name: str
+    dtype: np.dtype[Any]
+    guess: Guess | None = None
+    absent: int | None = None
+
+    @property
+    def width(self) -> int:
+        """Bytes of a number."""
+        return self.dtype.itemsize
+
+    @property
+    def wire(self) -> np.dtype[Any]:
+        """The dtype in which differences are taken and written: unsigned, little endian."""
+        return np.dtype(f"<u{self.width}")
+
+
+def _zigzag(column: NDArray[Any]) -> NDArray[Any]:
+    """Small differences of either sign as small numbers: 0, -1, 1, -2 become 0, 1, 2, 3."""
+    signed = column.view(f"<i{column.dtype.itemsize}")
+    folded: NDArray[Any] = (signed << 1 ^ signed >> (column.dtype.itemsize * 8 - 1)).view(column.dtype)
+    return folded
+
+
+def _unfolded(column: NDArray[Any]) -> NDArray[Any]:
+    one = column.dtype.type(1)
+    unfolded: NDArray[Any] = column >> one ^ (~(column & one) + one)
+    return unfolded
+
+
+def _difference(column: Column, values: NDArray[Any], known: Known) -> NDArray[Any]:
+    """What is written for the values."""
+    wire = column.wire
+    raw = np.ascontiguousarray(values).view(wire)
+    if column.guess is None:
+        return raw
+    base = column.guess(known).astype(wire)
+    if column.absent is None:
+        return _zigzag(raw - base)
+    # x -> x - base + 1 maps every number to another one; then the images of `absent` and of base - 1 change places,
+    # so that `absent` is written as zero and nothing is lost.
+    one, absent = wire.type(1), np.array(column.absent).astype(wire)
+    moved = raw - base + one
+    moved = np.where(moved == 0, absent - base + one, moved)
+    return _zigzag(np.where(raw == absent, wire.type(0), moved))
+
+
+def _restored(column: Column, written: NDArray[Any], known: Known) -> NDArray[Any]:
+    """The values of what was written."""
+    wire = column.wire
+    if column.guess is None:
+        return written.view(column.dtype)
+    base = column.guess(known).astype(wire)
+    plain = _unfolded(written)
+    if column.absent is None:
+        whole: NDArray[Any] = (plain + base).view(column.dtype)
+        return whole
+    one, absent = wire.type(1), np.array(column.absent).astype(wire)
+    values = np.where(plain == absent - base + one, base - one, plain + base - one)
+    restored: NDArray[Any] = np.where(plain == 0, absent, values).view(column.dtype)
+    return restored
+
+
+class Recipe:
+    """How a table is written, in three kinds of columns, in this order.
+
+    running  written as the difference from the row before
+    coded    small numbers that the caller makes for each part of the table, such as indices into its own names
+    local    written as the difference from a guess made of the same row
+    """
+
+    def __init__(self, running: Sequence[Column], coded: Sequence[Column], local: Sequence[Column]) -> None:
+        self.running = tuple(running)
+        self.coded = tuple(coded)
+        self.local = tuple(local)
+        self._given_width = sum(column.width for column in self.running + self.coded)
+        self._width = self._given_width + sum(column.width for column in self.local)
+        self._head = (self._width + 7) // 8
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """All columns in the order of writing."""
+        return self.running + self.coded + self.local
+
+    def spread(self, values: Callable[[str], NDArray[Any]], count: int) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+        """The local columns of `count` rows as bytes; `values` gives a column by its name.
+
+        Returns (ids, matrix): matrix[row, i] is the byte of plane ids[i]; planes of zeros are left out.
+        """
+        ids: list[int] = []
+        planes: list[NDArray[np.uint8]] = []
+
+        def known(name: str) -> NDArray[np.int64]:
+            return values(name).astype(np.int64)
+
+        plane = self._given_width
+        for column in self.local:
+            octets = _difference(column, values(column.name), known).view(np.uint8).reshape(count, column.width)
+            for i in range(column.width):
+                if octets[:, i].any():
+                    ids.append(plane + i)
+                    planes.append(octets[:, i])
+            plane += column.width
+        matrix = np.empty((count, len(planes)), np.uint8)
+        for i, octet in enumerate(planes):
+            matrix[:, i] = octet
+        return np.array(ids, np.int64), matrix
+
+    def pack(self, given: Mapping[str, NDArray[Any]], ids: NDArray[np.int64], matrix: NDArray[np.uint8]) -> bytes:
+        """Rows as bytes: a bitmap of the planes in use, then these planes.
+
+        `given` has the values of the running and coded columns; `ids` and `matrix` are from `spread`, for these rows.
+        """
+        count = len(matrix)
+        heads = []
+        for column in self.running + self.coded:
+            raw = np.ascontiguousarray(given[column.name].astype(column.dtype, copy=False)).view(column.wire)
+            if column in self.running:
+                raw = _zigzag(np.diff(raw, prepend=raw.dtype.type(0)))
+            heads.append(raw.view(np.uint8).reshape(count, column.width))
+        whole = np.hstack((*heads, matrix)).T
+        used = whole.any(axis=1)
+        bitmap = np.zeros(self._width, np.bool_)
+        bitmap[np.concatenate((np.arange(self._given_width), ids))[used]] = True
+        return np.packbits(bitmap).tobytes() + whole[used].tobytes()
+
+    def unpack(self, data: memoryview, count: int) -> tuple[dict[str, NDArray[Any]], memoryview]:
+        """The columns that `pack` wrote, and the bytes behind them. Raises StoreError where data is damaged."""
+        bitmap = np.unpackbits(np.frombuffer(data[: self._head], np.uint8))
+        used = np.flatnonzero(bitmap)
+        size = self._head + len(used) * count
+        if len(data) < size or len(bitmap) < self._width or bitmap[self._width :].any():
+            raise StoreError(f"a segment of {count} rows is cut short or damaged")
+        planes = np.frombuffer(data[self._head : size], np.uint8).reshape(len(used), count)
+        columns: dict[str, NDArray[Any]] = {}
+
+        def known(name: str) -> NDArray[np.int64]:
+            return columns[name].astype(np.int64)
+
+        plane = 0
+        for column in self.columns:
+            first, last = np.searchsorted(used, (plane, plane + column.width))
+            octets = np.zeros((count, column.width), np.uint8)
+            for i in range(first, last):
+                octets[:, used[i] - plane] = planes[i]
+            written = octets.view(column.wire)[:, 0]
+            if column in self.running:
+                columns[column.name] = np.cumsum(_unfolded(written), dtype=column.wire).view(column.dtype)
+            else:
+                columns[column.name] = _restored(column, written, known)
+            plane += column.width
+        return columns, data[size:]

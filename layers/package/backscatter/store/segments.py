@@ -1,0 +1,180 @@
+"""Segments: flows of one capture as the bytes of one item, and back, exactly.
+
+An item's bytes are a layout number and a zstd frame. In layout 1 the frame holds a header, the names of scopes and
+tunnel stacks that these rows use, their histories, then the byte planes of rows and of quotes (`store.planes`). Sensor
+and capture are known from the catalogue and not repeated, so the number of the piece is dropped from places.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from backscatter.decode.columns import PLACE_BITS
+from backscatter.errors import StoreError
+from backscatter.flow.table import FLOW, FLOW_QUOTE, FlowTable
+from backscatter.store.frame import expand, squeeze
+from backscatter.store.layout import QUOTES, ROWS, SCHEMA, field
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+#: The layout that is written. READERS has one for every layout that ever was.
+LAYOUT = 1
+#: Rows of an item. Like rows compress to almost nothing, so bytes alone are no bound on the memory of a reader.
+ROWS_LARGEST = 65536
+QUOTES_LARGEST = 65536
+#: Bytes of an item's frame, expanded.
+EXPANDED_LARGEST = 64 << 20
+
+#: schema, rows, quotes, bytes of names, bytes of histories
+_HEAD = struct.Struct("<5I")
+_HISTORY = FLOW["history"].itemsize
+
+
+class Writer:
+    """Writes parts of one flow table: what does not depend on the part is worked out once.
+
+    Raises ValueError for a table of several sensors or captures.
+    """
+
+    def __init__(self, table: FlowTable) -> None:
+        if len(table.sensors) > 1 or len(table.pieces) > 1:
+            raise ValueError("segments hold the flows of one sensor and one capture")
+        self._table = table
+        rows = table.rows
+        self._ids, self._matrix = ROWS.spread(lambda name: field(rows, name), len(rows))
+        self._histories, self._history = _distinct(rows["history"])
+
+    def write(self, index: NDArray[np.int64], quotes: NDArray[np.int64]) -> bytes:
+        """The rows at `index` with the quotes at `quotes`, both ascending, as the bytes of an item.
+
+        Every quote belongs to one of the rows. A row whose first quote is not among the quotes says that it has none.
+        """
+        rows, quoted = self._table.rows, self._table.quotes[quotes]
+        scopes, scope = _used(self._table.scopes, rows["scope"][index])
+        tunnels, tunnel = _used(self._table.tunnels, rows["tunnels"][index])
+        histories, history = _used(self._histories, self._history[index])
+        names = json.dumps([scopes, tunnels], separators=(",", ":")).encode()
+        letters = b"".join(bytes((len(text),)) + text for text in histories)
+        given = {
+            "start": rows["start"][index],
+            "src_places.0": rows["src_places"][index, 0],
+            "scope": scope,
+            "tunnels": tunnel,
+            "history": history,
+            "quote": _rank(quotes, rows["quote"][index]) + 1,
+        }
+        body = ROWS.pack(given, self._ids, self._matrix[index])
+        quoted["flow"] = np.searchsorted(index, quoted["flow"])
+        body += QUOTES.pack(
+            {column.name: quoted[column.name] for column in QUOTES.running},
+            *QUOTES.spread(lambda name: field(quoted, name), len(quoted)),
+        )
+        head = _HEAD.pack(SCHEMA, len(index), len(quoted), len(names), len(letters))
+        return bytes((LAYOUT,)) + squeeze(head + names + letters + body)
+
+
+def read(data: bytes, sensor: str, piece: str) -> FlowTable:
+    """The flows of an item's bytes. Raises StoreError."""
+    reader = READERS.get(data[0]) if data else None
+    if reader is None:
+        raise StoreError(f"a segment has layout {data[0] if data else 'none'}; this version reads {sorted(READERS)}")
+    return reader(data[1:], sensor, piece)
+
+
+def _read_1(data: bytes, sensor: str, piece: str) -> FlowTable:
+    frame = memoryview(expand(data, EXPANDED_LARGEST))
+    if len(frame) < _HEAD.size:
+        raise StoreError("a segment is cut short")
+    schema, count, quote_count, names_size, letters_size = _HEAD.unpack(frame[: _HEAD.size])
+    if schema != SCHEMA:
+        raise StoreError(f"a segment was written with columns {schema:08x}, this version reads {SCHEMA:08x}")
+    if count > ROWS_LARGEST or quote_count > QUOTES_LARGEST:
+        raise StoreError(f"a segment claims {count} flows and {quote_count} quotes")
+    frame = frame[_HEAD.size :]
+    if names_size + letters_size > len(frame):
+        raise StoreError("the names of a segment are cut short")
+    scopes, tunnels = _names(bytes(frame[:names_size]))
+    histories = _histories(bytes(frame[names_size : names_size + letters_size]))
+    columns, rest = ROWS.unpack(frame[names_size + letters_size :], count)
+    quoted, rest = QUOTES.unpack(rest, quote_count)
+    if rest:
+        raise StoreError(f"{len(rest)} bytes follow the last plane of a segment")
+
+    rows, quotes = np.zeros(count, FLOW), np.zeros(quote_count, FLOW_QUOTE)
+    for name, values in columns.items():
+        if name not in ("history", "quote"):
+            field(rows, name)[:] = values
+    for name, values in quoted.items():
+        field(quotes, name)[:] = values
+    rows["history"] = histories[_within(columns["history"], len(histories), "history")]
+    rows["quote"] = _within(columns["quote"], quote_count + 1, "quote").astype(np.int64) - 1
+    _within(rows["scope"], len(scopes), "scope")
+    _within(rows["tunnels"], len(tunnels), "tunnel")
+    _within(quotes["flow"], count, "flow of a quote")
+    for places in (rows["src_places"], rows["dst_places"], quotes["place"]):
+        _within(places + 1, (1 << PLACE_BITS) + 1, "place")
+    return FlowTable(rows, quotes, scopes, tunnels, (sensor,), (piece,))
+
+
+#: layout number -> reader. A layout that was ever written stays here.
+READERS: dict[int, Callable[[bytes, str, str], FlowTable]] = {1: _read_1}
+
+
+def _distinct(histories: NDArray[np.bytes_]) -> tuple[list[bytes], NDArray[np.int64]]:
+    """The distinct histories, and for each row which one it has."""
+    # Sorting strings is slow. Sorting a mix of their words is not, and whether it kept unlike strings apart is checked.
+    words = np.ascontiguousarray(histories).view(np.uint64).reshape(len(histories), _HISTORY // 8)
+    mixed = np.zeros(len(histories), np.uint64)
+    for i in range(words.shape[1]):
+        mixed = (mixed ^ words[:, i]) * np.uint64(0x9E3779B97F4A7C15)
+        mixed ^= mixed >> np.uint64(29)
+    _, first, code = np.unique(mixed, return_index=True, return_inverse=True)
+    if not np.array_equal(words[first][code], words):
+        _, first, code = np.unique(histories, return_index=True, return_inverse=True)
+    return [bytes(text) for text in histories[first]], code.astype(np.int64)
+
+
+def _used(names: Sequence[Any], codes: NDArray[Any]) -> tuple[list[Any], NDArray[np.int64]]:
+    """The first name and those that the codes use, and the codes into these."""
+    used = np.union1d(np.zeros(1, np.int64), codes)
+    return [names[i] for i in used if i < len(names)], np.searchsorted(used, codes)
+
+
+def _rank(ascending: NDArray[np.int64], values: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where each value stands among the ascending ones, -1 where it does not."""
+    if not len(ascending):
+        return np.full(len(values), -1)
+    at = np.minimum(np.searchsorted(ascending, values), len(ascending) - 1)
+    return np.where(ascending[at] == values, at, -1)
+
+
+def _within(codes: NDArray[Any], count: int, what: str) -> NDArray[Any]:
+    if len(codes) and not 0 <= int(codes.min()) <= int(codes.max()) < count:
+        raise StoreError(f"a segment refers to {what} {int(codes.max())} of {count}")
+    return codes
+
+
+def _names(data: bytes) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
+    try:
+        scopes, tunnels = json.loads(data)
+        return tuple(str(name) for name in scopes), tuple(tuple(str(name) for name in stack) for stack in tunnels)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise StoreError(f"the names of a segment cannot be read: {error}") from error
+
+
+def _histories(data: bytes) -> NDArray[np.bytes_]:
+    texts, at = [], 0
+    while at < len(data):
+        end = at + 1 + data[at]
+        if data[at] > _HISTORY or end > len(data):
+            raise StoreError("the histories of a segment are damaged")
+        texts.append(data[at + 1 : end])
+        at = end
+    return np.array(texts, FLOW["history"])

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import contextlib
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.store.tables import any_tables, flows, quoting, same
+
+from backscatter.errors import StoreError
+from backscatter.flow.table import FLOW, FLOW_QUOTE, FlowTable
+from backscatter.store import segments
+from backscatter.store.frame import expand, squeeze
+from backscatter.store.layout import QUOTES, ROWS
+
+
+def written(table: FlowTable) -> bytes:
+    return segments.Writer(table).write(np.arange(len(table)), np.arange(len(table.quotes)))
+
+
+def read(data: bytes) -> FlowTable:
+    return segments.read(data, "tap", "one.pcap")
+
+
+@given(any_tables())
+def test_any_table_comes_back_exactly(table):
+    back = read(written(table))
+    for name in FLOW.names:
+        if name not in ("scope", "tunnels"):
+            assert np.array_equal(back.rows[name], table.rows[name]), name
+    assert back.quotes.tobytes() == table.quotes.tobytes()
+    assert [back.scopes[i] for i in back.rows["scope"]] == [table.scopes[i] for i in table.rows["scope"]]
+    assert [back.tunnels[i] for i in back.rows["tunnels"]] == [table.tunnels[i] for i in table.rows["tunnels"]]
+
+
+@given(any_tables(), st.data())
+def test_any_selection_comes_back_as_the_table_itself_would_select(table, data):
+    index = np.array(sorted(data.draw(st.sets(st.integers(0, max(0, len(table) - 1)), max_size=len(table)))), np.int64)
+    index = index[: len(table)]
+    quotes = np.flatnonzero(np.isin(table.quotes["flow"], index))
+    back = read(segments.Writer(table).write(index, quotes))
+    wanted = table.select(index)
+    assert back.rows["history"].tolist() == wanted.rows["history"].tolist()
+    assert back.rows["start"].tolist() == wanted.rows["start"].tolist()
+    assert back.quotes["flow"].tolist() == wanted.quotes["flow"].tolist()
+
+
+def test_every_field_but_the_sensor_is_written():
+    assert {column.name.partition(".")[0] for column in ROWS.columns} == set(FLOW.names) - {"sensor"}
+    assert {column.name for column in QUOTES.columns} == set(FLOW_QUOTE.names)
+
+
+def test_a_thousand_backscatter_flows_take_less_than_30_bytes_each():
+    table = flows([(1, i) for i in range(1000)], step=1000)
+    assert len(written(table)) < 30_000
+
+
+def test_a_table_of_two_captures_is_refused():
+    table = flows([(1, 2)])
+    table.pieces = ("a", "b")
+    with pytest.raises(ValueError, match="one capture"):
+        segments.Writer(table)
+
+
+def test_an_unknown_layout_is_named():
+    with pytest.raises(StoreError, match="layout 99"):
+        read(bytes((99,)) + written(flows([(1, 2)]))[1:])
+    with pytest.raises(StoreError, match="layout none"):
+        read(b"")
+
+
+def test_other_columns_are_named():
+    data = written(flows([(1, 2)]))
+    inside = expand(data[1:], 10**6)
+    with pytest.raises(StoreError, match="written with columns 00000000"):
+        read(data[:1] + squeeze(bytes(4) + inside[4:]))
+
+
+def test_a_frame_that_claims_gigabytes_is_refused_before_it_is_expanded():
+    bomb = squeeze(bytes(segments.EXPANDED_LARGEST + 1))
+    with pytest.raises(StoreError, match="are allowed"):
+        read(bytes((segments.LAYOUT,)) + bomb)
+
+
+@given(st.data())
+def test_damage_inside_a_frame_is_a_store_error_or_another_table_never_a_crash(data):
+    table = quoting(flows([(1, i) for i in range(5)]), [(0, 5, 6), (3, 7, 8)])
+    inside = bytearray(expand(written(table)[1:], 10**6))
+    for _ in range(data.draw(st.integers(1, 3))):
+        inside[data.draw(st.integers(0, len(inside) - 1))] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.integers(0, len(inside)))
+    with contextlib.suppress(StoreError):
+        read(bytes((segments.LAYOUT,)) + squeeze(bytes(inside[:cut] if data.draw(st.booleans()) else inside)))
+
+
+@given(st.binary(max_size=200))
+def test_arbitrary_bytes_are_a_store_error(data):
+    with pytest.raises(StoreError):
+        read(bytes((segments.LAYOUT,)) + data)
+
+
+def test_histories_that_a_hash_would_mix_up_stay_apart():
+    table = flows([(1, i) for i in range(300)])
+    table.rows["history"] = [b"%040d" % (i * 7919) for i in range(300)]
+    assert same(read(written(table)), table)

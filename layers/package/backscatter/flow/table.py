@@ -55,7 +55,12 @@ SIDE: list[tuple[str, str, str]] = [
     ("acks", "u4", "pure ACKs: ACK on, SYN FIN RST off, no payload"),
     ("ack_first", "u4", "ack of its first ACK-bearing packet, RST off"),
     ("ack_beyond", "i8", "highest ack of such packets beyond ack_first, in bytes; 0 where none goes beyond"),
-    ("segments", "u4", "TCP segments that take sequence space: opportunities to notice a loss"),
+    (
+        "segments",
+        "u4",
+        "TCP segments that take sequence space and that the other side acknowledged, captured or lost: opportunities"
+        " to notice a loss",
+    ),
     ("lost", "u4", "estimate of its segments that the other side acknowledged and nobody captured"),
     ("speech", "u1", "OR of what its UDP payloads say"),
     ("places", f"({PLACES},)i8", "where its first packets are; NOWHERE fills up"),
@@ -119,7 +124,7 @@ class FlowTable:
     """Flows with the names that their rows refer to.
 
     rows      array of FLOW, ordered by start, then by the place of the first packet
-    quotes    array of FLOW_QUOTE
+    quotes    array of FLOW_QUOTE, those of one flow together
     scopes    names of scopes: "" first
     tunnels   tunnel stacks, outermost first: () first
     sensors   names of the views
@@ -144,14 +149,18 @@ class FlowTable:
     def select(self, which: NDArray[np.bool_] | NDArray[np.int64]) -> FlowTable:
         """The flows that a mask or an index picks, in that order, with their quotes."""
         index = np.flatnonzero(which) if which.dtype == np.bool_ else np.asarray(which, np.int64)
-        rows = self.rows[index]
-        new_row = np.full(len(self.rows), -1, np.int64)
-        new_row[index] = np.arange(len(index))
-        kept = new_row[self.quotes["flow"]] >= 0
-        quotes = self.quotes[kept]
-        quotes["flow"] = new_row[quotes["flow"]]
+        rows, quotes = self.rows[index], self.quotes
+        owner = quotes["flow"]
+        by_flow = np.arange(len(quotes)) if (owner[1:] >= owner[:-1]).all() else np.argsort(owner, kind="stable")
+        owner = owner[by_flow]
+        begin, end = np.searchsorted(owner, index), np.searchsorted(owner, index, side="right")
+        count = end - begin
+        new_begin = np.cumsum(count) - count
+        kept = by_flow[np.repeat(begin - new_begin, count) + np.arange(count.sum())]
+        quotes = quotes[kept]
+        quotes["flow"] = np.repeat(np.arange(len(index)), count)
         new_quote = np.full(len(self.quotes) + 1, -1, np.int64)
-        new_quote[np.flatnonzero(kept)] = np.arange(len(quotes))
+        new_quote[kept] = np.arange(len(kept))
         rows["quote"] = new_quote[rows["quote"]]
         return FlowTable(rows, quotes, self.scopes, self.tunnels, self.sensors, self.pieces)
 

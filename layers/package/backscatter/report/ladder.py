@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 MOST_RUNGS = 40
 
 #: The drawing in its own units: lifelines, and the height of one rung and of a gap.
-WIDTH, LOCAL_X, REMOTE_X, HEAD, STEP, GAP = 620, 130, 540, 66, 54, 44
+WIDTH, LOCAL_X, REMOTE_X, HEAD, STEP, GAP = 620, 130, 540, 76, 54, 44
 
 _SECOND = 10**9
 

@@ -9,7 +9,7 @@ NULL = type(None)
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z")
 FLAGS = re.compile(r"F?S?R?P?A?U?E?C?")
 
-TCP_SIDE = {name: (int, NULL) for name in ("syn_seq", "synack_seq", "synack_ack", "rst_seq", "rst_ack")}
+TCP_SIDE = dict.fromkeys(("syn_seq", "synack_seq", "synack_ack", "rst_seq", "rst_ack"), (int, NULL))
 
 FLOW: dict[str, Any] = {
     "start": TIME,
@@ -103,7 +103,9 @@ def faults(value: Any, schema: Any, where: str = "") -> list[str]:
         told = [faults(value, one, where) for one in schema]
         return min(told, key=len) if all(told) else []
     if isinstance(schema, re.Pattern):
-        return [] if isinstance(value, str) and schema.fullmatch(value) else [f"{where}: {value!r} is no {schema.pattern}"]
+        return (
+            [] if isinstance(value, str) and schema.fullmatch(value) else [f"{where}: {value!r} is no {schema.pattern}"]
+        )
     if isinstance(schema, list):
         if not isinstance(value, list):
             return [f"{where}: {value!r} is no list"]

@@ -4,14 +4,15 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner
+from tests.cli import case
 
 from backscatter import __version__
 from backscatter.cli.main import COMMANDS, cli
-from tests.cli import case
 
 
 def invoke(*arguments: str):
@@ -84,7 +85,7 @@ def test_what_is_no_capture_gets_one_line_that_says_what_it_seems_to_be(name, tm
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_a_file_without_permission_is_told(tmp_path):
     path = case.write(tmp_path / "case.pcap", case.pairs())
-    os.chmod(path, 0)
+    Path(path).chmod(0)
     result = invoke("flows", path)
     assert result.exit_code == 2
     assert "Permission denied" in result.stderr
@@ -105,7 +106,7 @@ def test_a_capture_cut_in_mid_record_is_exit_1_and_says_where_and_how_much(name,
 
 def test_the_same_file_named_twice_is_read_once_and_told(tmp_path):
     path = case.write(tmp_path / "case.pcap", case.pairs())
-    os.symlink(path, tmp_path / "again.pcap")
+    (tmp_path / "again.pcap").symlink_to(path)
     once, twice = invoke("flows", "--json", path), invoke("flows", "--json", path, str(tmp_path / "again.pcap"))
     assert twice.stdout == once.stdout
     assert "is the same file as" in twice.stderr
@@ -113,14 +114,14 @@ def test_the_same_file_named_twice_is_read_once_and_told(tmp_path):
 
 
 def test_a_capture_comes_from_stdin_too(tmp_path):
-    data = (tmp_path / "case.pcap").read_bytes() if case.write(tmp_path / "case.pcap", case.pairs()) else b""
+    data = Path(case.write(tmp_path / "case.pcap", case.pairs())).read_bytes()
     code, out, err = case.run("packets", "-", stdin=data)
     assert (code, err) == (0, "")
     assert len(out.splitlines()) == 4
 
 
 def test_a_named_pipe_is_read_although_it_can_be_read_only_once(tmp_path):
-    data = (tmp_path / "case.pcap").read_bytes() if case.write(tmp_path / "case.pcap", case.pairs()) else b""
+    data = Path(case.write(tmp_path / "case.pcap", case.pairs())).read_bytes()
     reading, writing = os.pipe()
     os.write(writing, data)
     os.close(writing)

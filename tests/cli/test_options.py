@@ -75,7 +75,9 @@ def test_a_conversation_is_written_as_tcpdump_readers_would(text, expected):
 
 @given(
     st.sampled_from(["tcp", "udp", "sctp"]),
-    st.one_of(st.tuples(st.ip_addresses(v=4), st.ip_addresses(v=4)), st.tuples(st.ip_addresses(v=6), st.ip_addresses(v=6))),
+    st.one_of(
+        st.tuples(st.ip_addresses(v=4), st.ip_addresses(v=4)), st.tuples(st.ip_addresses(v=6), st.ip_addresses(v=6))
+    ),
     st.one_of(st.none(), st.integers(1, 65535)),
     st.one_of(st.none(), st.integers(1, 65535)),
 )
@@ -90,12 +92,10 @@ def test_every_conversation_that_can_be_written_is_read_back(proto, addresses, s
     assert read == Tuple(proto, End(str(one), sport), End(str(other), dport))
 
 
-@given(st.text())
+@given(st.text().filter(lambda text: ">" not in text))
 def test_text_that_is_no_conversation_is_refused_in_words(text):
-    try:
+    with pytest.raises(ValueError, match="is no conversation such as"):
         read_tuple(text)
-    except Exception as error:  # noqa: BLE001 - the kind is what is tested
-        assert type(error).__name__ in ("ValueError", "RequestError")
 
 
 def test_bits_beyond_the_prefix_of_a_network_are_ignored():

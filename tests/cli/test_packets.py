@@ -6,17 +6,17 @@ from itertools import pairwise
 
 import pytest
 from click.testing import CliRunner
+from tests.cli import case
+from tests.cli.schema import PACKET, faults
 
 from backscatter.cli.main import cli
 from backscatter.demo.wire import RAW_IP, ether, ip, tcp
-from tests.cli import case
-from tests.cli.schema import PACKET, faults
 
 LINES = """\
 2007-03-20 18:04:19.731091000 IP 193.109.122.67.6667 > 69.143.202.28.1024: Flags [S.], seq 4257997451, ack 2934031229, win 2048, length 0
 2007-03-20 18:04:19.731429000 IP 69.143.202.28.1024 > 193.109.122.67.6667: Flags [R], seq 2934031229, win 0, length 0
-2007-03-20 20:17:14.574021000 IP 193.109.122.67.6667 > 69.143.202.28.3072: Flags [S.], seq 1823947105, ack 1240983552, win 2048, length 0
-2007-03-20 20:17:14.574359000 IP 69.143.202.28.3072 > 193.109.122.67.6667: Flags [R], seq 1240983552, win 0, length 0
+2007-03-20 20:17:14.482305000 IP 193.109.122.67.6667 > 69.143.202.28.3072: Flags [S.], seq 3118402257, ack 1715937612, win 2048, length 0
+2007-03-20 20:17:14.482661000 IP 69.143.202.28.3072 > 193.109.122.67.6667: Flags [R], seq 1715937612, win 0, length 0
 """
 
 

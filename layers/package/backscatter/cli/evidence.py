@@ -5,52 +5,46 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, BinaryIO
 
 from backscatter.capture.pick import expanding_read, pick
-from backscatter.decode.columns import PLACE_BITS
 from backscatter.decode.line import packet_line
 from backscatter.errors import CaptureError
 from backscatter.verdict.model import PacketLine
+from backscatter.verdict.packets import packets_wanted, with_packets
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from backscatter.capture.layout import Layout
     from backscatter.cli.local import File
     from backscatter.cli.terminal import Speaker
     from backscatter.verdict.model import Verdict
 
-OFFSET_BITS = (1 << PLACE_BITS) - 1
-
-#: (capture, offset) -> the packet there
-Lines = dict[tuple[str, int], PacketLine]
+    Lines = dict[tuple[str, int], PacketLine]
 
 
-def read_evidence(verdicts: Iterable[Verdict], files: Mapping[str, File], speaker: Speaker) -> Lines:
-    """The packets that the evidence of the verdicts points at. A file that cannot be read again is told, and costs
-    its own packets alone.
+def with_evidence(verdicts: Sequence[Verdict], files: Mapping[str, File], speaker: Speaker) -> list[Verdict]:
+    """The verdicts with the packets that their evidence points at.
+
+    A packet that cannot be read again is told to `speaker`, and is missing from its verdict alone.
     """
-    wanted: dict[str, set[int]] = {}
-    for verdict in verdicts:
-        for evidence in verdict.evidence:
-            for place in evidence.places:
-                capture = verdict.flows.pieces[place >> PLACE_BITS]
-                wanted.setdefault(capture, set()).add(place & OFFSET_BITS)
     lines: Lines = {}
-    for capture, offsets in wanted.items():
+    for name, offsets in packets_wanted(verdicts).items():
         try:
-            lines.update(_read_file(files[capture], sorted(offsets)))
+            found = _read_file(files[name], offsets)
         except (CaptureError, OSError) as error:
-            speaker.problem(f"{capture}: its packets could not be read again as evidence: {error}")
-    return lines
+            speaker.problem(f"{name}: packets could not be read again as evidence: {error}")
+            continue
+        if len(found) < len(offsets):
+            speaker.problem(f"{name}: {len(offsets) - len(found)} packets could not be read again as evidence")
+        lines.update(found)
+    return [with_packets(verdict, lines) for verdict in verdicts]
 
 
-def _read_file(file: File, offsets: list[int]) -> Lines:
+def _read_file(file: File, offsets: Sequence[int]) -> Lines:
+    name = file.source.name
     with file.source.open() as stream:
-        read = _read_by_offset(stream, file.source.name, file.layout)
-        blocks = pick(read, file.layout, offsets)
+        blocks = pick(_read_by_offset(stream, name, file.layout), file.layout, offsets)
     return {
-        (file.source.name, offset): PacketLine(
-            int(block.time[0]), packet_line(block, 0), file.source.name, offset
-        )
+        (name, offset): PacketLine(int(block.time[0]), packet_line(block, 0), name, offset)
         for offset, block in blocks.items()
     }
 

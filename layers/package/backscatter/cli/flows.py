@@ -10,6 +10,7 @@ import click
 
 from backscatter.cli import options
 from backscatter.cli.local import read_captures
+from backscatter.cli.main import examples
 from backscatter.cli.source import sources
 from backscatter.cli.table import Column, print_table
 from backscatter.cli.terminal import Speaker
@@ -36,7 +37,13 @@ COLUMNS = (
 )
 
 
-@click.command(short_help="Print the flows of captures.")
+@click.command(
+    short_help="Print the flows of captures.",
+    epilog=examples(
+        "backscatter flows capture.pcap --host 193.109.122.67 --proto tcp",
+        "backscatter flows capture.pcap --summary --json",
+    ),
+)
 @options.captures
 @options.filters
 @click.option("--summary", is_flag=True, help="Totals instead of flows.")
@@ -50,16 +57,10 @@ def flows(captures: tuple[str, ...], *, summary: bool, as_json: bool, **chosen: 
 
     Filters repeat as OR, different filters join as AND. With --summary, `packets`, `flows`, `first`, `last` and
     `seconds` are of what the filters leave; all else, and everything where nothing is filtered, is of the whole files.
-
-    \b
-    Examples:
-      backscatter flows capture.pcap --host 193.109.122.67 --proto tcp
-      backscatter flows capture.pcap --summary --json
     """
-    speaker = Speaker()
+    wanted, speaker = options.chosen_filter(**chosen), Speaker()
     with contextlib.ExitStack() as stack:
         read = read_captures(sources(captures, speaker, stack), speaker)
-    wanted = options.chosen_filter(**chosen)
     table = read.table()
     kept = table if wanted.is_empty else table.select(wanted.flows(table))
     if summary:
@@ -67,9 +68,7 @@ def flows(captures: tuple[str, ...], *, summary: bool, as_json: bool, **chosen: 
         if as_json:
             click.echo(json.dumps(totals))
         else:
-            print_table(
-                (Column("OF"), Column("TOTAL")), [(name, _shown(value)) for name, value in totals.items()]
-            )
+            print_table((Column("OF"), Column("TOTAL")), [(name, _shown(value)) for name, value in totals.items()])
     elif as_json:
         for record in flow_records(kept):
             click.echo(json.dumps(record))

@@ -75,10 +75,17 @@ class Commands(click.Group):
         return result
 
 
-def _printable(text: str) -> str:
-    from backscatter.report.escape import terminal  # noqa: PLC0415 - only needed when something failed
+def examples(*commands: str) -> str:
+    """The end of a command's help: commands that one can paste."""
+    return "\n".join(
+        ["\b", "Examples:" if len(commands) > 1 else "Example:", *(f"  {command}" for command in commands)]
+    )
 
-    return terminal(text)
+
+def _printable(text: str) -> str:
+    from backscatter.cli.terminal import printable  # noqa: PLC0415 - only needed when something failed
+
+    return printable(text)
 
 
 def _forget_stdout() -> None:
@@ -86,17 +93,19 @@ def _forget_stdout() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=examples(
+        "backscatter triage capture.pcap --findings eve.json --home 192.0.2.0/24",
+    ),
+)
 @click.version_option(__version__, prog_name="backscatter")
 def cli() -> None:
     """Is this alert real, or the answer of a flooded stranger to packets forged with our address?
 
     Data goes to stdout, everything else to stderr. Exit code 0: done. 1: done, but some input was damaged, cut
     short or unreadable. 2: wrong usage, or nothing could be read.
-
-    \b
-    Example:
-      backscatter triage capture.pcap --findings eve.json --home 192.0.2.0/24
     """
 
 

@@ -11,7 +11,6 @@ import click
 from backscatter.errors import RequestError
 from backscatter.finding.model import End, Tuple
 from backscatter.flow.filter import Filter, parse_proto, parse_time
-from backscatter.verdict.settings import parse_alias
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,21 +20,18 @@ if TYPE_CHECKING:
 AnyFunction = TypeVar("AnyFunction", bound="Callable[..., Any]")
 
 
-class Checked(click.ParamType):
-    """An option whose text a function reads; its ValueError or RequestError is the person's usage error."""
+def checked(read: Callable[[str], object]) -> Callable[[click.Context, click.Parameter, Any], Any]:
+    """A callback for an option whose text `read` reads; its ValueError or RequestError is the person's usage error."""
 
-    def __init__(self, name: str, read: Callable[[str], object]) -> None:
-        self.name = name
-        self._read = read
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The value that the text means."""
-        if not isinstance(value, str):
-            return value  # click converts defaults too
+    def callback(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
         try:
-            return self._read(value)
+            if isinstance(value, tuple):
+                return tuple(read(text) for text in value)
+            return None if value is None else read(value)
         except (ValueError, RequestError) as error:
-            self.fail(str(error), param, ctx)
+            raise click.BadParameter(str(error), ctx, param) from error
+
+    return callback
 
 
 def read_network(text: str) -> Network:
@@ -76,31 +72,46 @@ def _read_end(text: str) -> End:
     try:
         ip = str(ipaddress.ip_address(address))
     except ValueError:
-        raise ValueError(f"{text!r} is no address, nor one with a port such as 10.0.0.5:80 or [2001:db8::1]:80") from None
+        raise ValueError(
+            f"{text!r} is no address, nor one with a port such as 10.0.0.5:80 or [2001:db8::1]:80"
+        ) from None
     if port is not None and not 0 < int(port) < 1 << 16:
         raise ValueError(f"{text!r}: port {port} is not between 1 and 65535")
     return End(ip, None if port is None else int(port))
 
 
-NETWORK = Checked("CIDR", read_network)
-TIME = Checked("TIME", parse_time)
-PROTO = Checked("NAME", parse_proto)
-ALIAS = Checked("PUBLIC=PRIVATE", parse_alias)
-TUPLE = Checked("TUPLE", read_tuple)
-
 captures = click.argument("captures", metavar="CAPTURE...", nargs=-1, required=True)
 as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
 
 _FILTERS = (
-    click.option("--host", "hosts", type=NETWORK, metavar="ADDRESS|CIDR", multiple=True, help="Either end is in it."),
+    click.option(
+        "--host",
+        "hosts",
+        callback=checked(read_network),
+        metavar="ADDRESS|CIDR",
+        multiple=True,
+        help="Either end is in it.",
+    ),
     click.option("--port", "ports", type=click.IntRange(0, 65535), metavar="N", multiple=True, help="Of either end."),
     click.option(
-        "--proto", "protos", type=PROTO, metavar="NAME", multiple=True, help="tcp, udp, icmp, icmp6, sctp or a number."
+        "--proto",
+        "protos",
+        callback=checked(parse_proto),
+        metavar="NAME",
+        multiple=True,
+        help="tcp, udp, icmp, icmp6, sctp or a number.",
     ),
-    click.option("--since", type=TIME, metavar="T", help="What overlaps the time from T: RFC 3339 or epoch seconds."),
-    click.option("--until", type=TIME, metavar="T", help="What overlaps the time up to T."),
+    click.option(
+        "--since",
+        callback=checked(parse_time),
+        metavar="T",
+        help="What overlaps the time from T: RFC 3339 or epoch seconds.",
+    ),
+    click.option("--until", callback=checked(parse_time), metavar="T", help="What overlaps the time up to T."),
     click.option("--scope", "scopes", metavar="S", multiple=True, help="vni:N, vlan:N, or '' for what has neither."),
-    click.option("--flow", "communities", metavar="COMMUNITY_ID", multiple=True, help="Community id, version 1, seed 0."),
+    click.option(
+        "--flow", "communities", metavar="COMMUNITY_ID", multiple=True, help="Community id, version 1, seed 0."
+    ),
 )
 
 

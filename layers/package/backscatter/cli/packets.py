@@ -20,7 +20,7 @@ from backscatter.capture.reader import open_capture
 from backscatter.capture.write import PcapWriter
 from backscatter.cli import options
 from backscatter.cli.local import told_damage
-from backscatter.cli.main import Failure
+from backscatter.cli.main import Failure, examples
 from backscatter.cli.source import STDIN, Source, sources
 from backscatter.cli.terminal import Meter, Speaker
 from backscatter.decode.columns import PLACE_BITS
@@ -60,7 +60,7 @@ class Record:
 
     @property
     def time(self) -> int:
-        """ns since 1970-01-01 UTC."""
+        """When it was captured, ns since 1970-01-01 UTC."""
         return int(self.block.time[self.index])
 
     @property
@@ -70,7 +70,13 @@ class Record:
         return self.block.data[start : start + int(self.block.caplen[self.index])].tobytes()
 
 
-@click.command(short_help="Print packets as tcpdump would, or write them as a capture.")
+@click.command(
+    short_help="Print packets as tcpdump would, or write them as a capture.",
+    epilog=examples(
+        "backscatter packets capture.pcap --host 193.109.122.67",
+        "backscatter packets capture.pcap --flow 1:0SMa70aty2e1lVvIdRUl+DXfuJs= --write evidence.pcap",
+    ),
+)
 @options.captures
 @options.filters
 @click.option("--write", "target", metavar="FILE", help="Write a pcap instead (nanoseconds; - is stdout).")
@@ -80,20 +86,15 @@ def packets(captures: tuple[str, ...], target: str | None, *, as_json: bool, **c
 
     Filters repeat as OR, different filters join as AND. --flow takes a conversation's community id, as `backscatter
     flows` prints it. With --json, one object per packet: time, text, capture, offset.
-
-    \b
-    Examples:
-      backscatter packets capture.pcap --host 193.109.122.67
-      backscatter packets capture.pcap --flow 1:0SMa70aty2e1lVvIdRUl+DXfuJs= --write evidence.pcap
     """
     if target is not None and as_json:
         raise click.UsageError("--write and --json exclude each other")
-    speaker = Speaker()
+    wanted, speaker = options.chosen_filter(**chosen), Speaker()
     with contextlib.ExitStack() as stack:
         found = sources(captures, speaker, stack)
         if target is not None:
             _spare_inputs(target, found)
-        selection = _select(found, options.chosen_filter(**chosen), speaker)
+        selection = _select(found, wanted, speaker)
         records = _in_time_order(selection)
         if target is not None:
             count = _write(target, records, {kind for _, part in selection for kind in part.linktypes})
@@ -164,9 +165,7 @@ def _in_time_order(selection: Sequence[tuple[Source, Chosen]]) -> Iterator[Recor
     order = np.argsort(time, kind="stable")
     rank = np.empty(len(order), np.int64)
     rank[order] = np.arange(len(order))
-    readers = [
-        _read_again(source, chosen, rank[file == number]) for number, (source, chosen) in enumerate(selection)
-    ]
+    readers = [_read_again(source, chosen, rank[file == number]) for number, (source, chosen) in enumerate(selection)]
     waiting: dict[int, Record] = {}
     for turn, number in enumerate(file[order].tolist()):
         while turn not in waiting:
@@ -206,7 +205,8 @@ def _write(target: str, records: Iterator[Record], linktypes: set[int]) -> int:
     if len(linktypes) > 1:
         kinds = ", ".join(map(str, sorted(linktypes)))
         raise RequestError(
-            f"--write {target}: the packets have several link types ({kinds}) and a pcap has one: filter, or name fewer files"
+            f"--write {target}: a pcap has one link type and the packets have several link types ({kinds}): "
+            "filter, or name fewer files"
         )
     linktype = min(linktypes, default=1)
     if target == STDIN:
@@ -229,8 +229,12 @@ def _write(target: str, records: Iterator[Record], linktypes: set[int]) -> int:
 def _write_records(stream: BinaryIO, records: Iterator[Record], linktype: int) -> int:
     writer = PcapWriter(stream, linktype)
     count = 0
-    for count, record in enumerate(records, 1):
-        writer.write(record.time, record.data, int(record.block.wirelen[record.index]))
+    for record in records:
+        try:
+            writer.write(record.time, record.data, int(record.block.wirelen[record.index]))
+        except ValueError as error:
+            offset = int(record.block.offset[record.index])
+            raise RequestError(f"{record.source.name}: byte {offset}: cannot be written: {error}") from error
+        count += 1
     stream.flush()
     return count
-

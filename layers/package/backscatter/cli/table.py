@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from backscatter.report.escape import terminal as printable
+from backscatter.cli.terminal import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

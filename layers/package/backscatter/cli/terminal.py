@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 import click
 
-from backscatter.report.escape import terminal as printable
+from backscatter.report.escape import plain
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -17,6 +17,14 @@ if TYPE_CHECKING:
 
 #: Work shorter than this (seconds) shows no progress bar.
 PATIENCE = 0.7
+
+#: Longest line on stderr, in characters.
+MOST = 4000
+
+
+def printable(text: str) -> str:
+    """The text with all spelled out that a terminal would obey: names of files and alerts are strangers' text."""
+    return text if text.isascii() and text.isprintable() else plain(text, MOST)
 
 
 class Speaker:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from dataclasses import replace
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,19 +12,21 @@ from typing import TYPE_CHECKING
 import click
 
 from backscatter.cli import options
-from backscatter.cli.evidence import read_evidence
+from backscatter.cli.evidence import with_evidence
 from backscatter.cli.local import read_captures
-from backscatter.cli.main import Failure
+from backscatter.cli.main import Failure, examples
 from backscatter.cli.source import sources
 from backscatter.cli.table import Column, print_table
 from backscatter.cli.terminal import Speaker
 from backscatter.errors import FindingError
-from backscatter.finding.model import End, Finding
+from backscatter.finding.model import Finding
 from backscatter.finding.recognise import read_findings
+from backscatter.flow.filter import parse_time
 from backscatter.report.record import verdict_record
+from backscatter.report.text import detail, end_text, headline
 from backscatter.verdict.judge import judge
 from backscatter.verdict.model import Label, Verdict
-from backscatter.verdict.settings import DEFAULT_HOME, Settings
+from backscatter.verdict.settings import DEFAULT_HOME, Settings, parse_alias
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -34,20 +36,20 @@ if TYPE_CHECKING:
     from backscatter.finding.model import Tuple
 
 #: How much each label should worry the reader.
-STYLES = {
-    Label.CONNECTION_ESTABLISHED: "bold red",
-    Label.CONNECTION_ATTEMPTED: "bold red",
+COLOURS = {
+    Label.CONNECTION_ESTABLISHED: "red",
+    Label.CONNECTION_ATTEMPTED: "red",
     Label.INBOUND_CONNECTION: "red",
     Label.REFLECTION_TARGET: "red",
     Label.UNDETERMINED: "yellow",
     Label.SYNACK_SCAN: "magenta",
     Label.INBOUND_SCAN: "magenta",
     Label.BACKSCATTER: "green",
-    Label.NOT_APPLICABLE: "dim",
+    Label.NOT_APPLICABLE: "blue",
 }
 
 COLUMNS = (
-    Column("VERDICT", style=lambda cell: STYLES[Label(cell.partition(":")[0])]),
+    Column("VERDICT", style=lambda cell: COLOURS[Label(cell.partition(":")[0])]),
     Column("CONFIDENCE"),
     Column("RULE"),
     Column("LOCAL"),
@@ -57,21 +59,44 @@ COLUMNS = (
 )
 
 
-@click.command(short_help="Judge alerts by the captures at hand.")
+@click.command(
+    short_help="Judge alerts by the captures at hand.",
+    epilog=examples(
+        "backscatter triage capture.pcap --findings eve.json --home 192.0.2.0/24",
+        "backscatter triage *.pcap.gz --findings guardduty.json --alias 203.0.113.7=10.0.0.5 --report pages",
+        "backscatter triage capture.pcap --tuple 'tcp 10.0.0.5:1024 > 192.0.2.1:6667' --at 2007-03-20T18:04:19Z",
+    ),
+)
 @options.captures
 @click.option("--findings", metavar="FILE", multiple=True, help="Alerts to judge, format told by content; repeatable.")
 @click.option(
     "--home",
-    type=options.NETWORK,
+    callback=options.checked(options.read_network),
     metavar="CIDR",
     multiple=True,
     help="Addresses that are ours; repeatable. Default: private, shared, link-local and unique-local ranges.",
 )
-@click.option("--alias", "aliases", type=options.ALIAS, multiple=True, help="A translated address; repeatable.")
 @click.option(
-    "--tuple", "conversation", type=options.TUPLE, help="Judge one conversation: 'tcp 10.0.0.5:1024 > 192.0.2.1:6667'."
+    "--alias",
+    "aliases",
+    callback=options.checked(parse_alias),
+    metavar="PUBLIC=PRIVATE",
+    multiple=True,
+    help="A translated address; repeatable.",
 )
-@click.option("--at", type=options.TIME, metavar="TIME", help="With --tuple: when; default all of the captures.")
+@click.option(
+    "--tuple",
+    "conversation",
+    callback=options.checked(options.read_tuple),
+    metavar="TUPLE",
+    help="Judge one conversation: 'tcp 10.0.0.5:1024 > 192.0.2.1:6667'.",
+)
+@click.option(
+    "--at",
+    callback=options.checked(parse_time),
+    metavar="TIME",
+    help="With --tuple: when; default all of the captures.",
+)
 @options.as_json
 @click.option("--report", metavar="DIR", help="Write an HTML page per verdict into DIR.")
 def triage(
@@ -88,12 +113,6 @@ def triage(
     """Say of each alert whether it is backscatter or real, with the evidence for it.
 
     Alerts are told in input order, duplicates (same id and update) once. With --json, one object per alert.
-
-    \b
-    Examples:
-      backscatter triage capture.pcap --findings eve.json --home 192.0.2.0/24
-      backscatter triage *.pcap.gz --findings guardduty.json --alias 203.0.113.7=10.0.0.5 --report pages
-      backscatter triage capture.pcap --tuple 'tcp 10.0.0.5:1024 > 192.0.2.1:6667' --at 2007-03-20T18:04:19Z
     """
     if bool(findings) == (conversation is not None):
         raise click.UsageError("one of --findings and --tuple is needed, and not both")
@@ -108,7 +127,7 @@ def triage(
             alerts = _alerts(sources(findings, speaker, stack), read, speaker)
         scene, settings = read.scene(), Settings(home or DEFAULT_HOME, aliases)
         verdicts = [judge(alert, scene, settings) for alert in alerts]
-        verdicts = _with_packets(verdicts, read, speaker)
+        verdicts = with_evidence(verdicts, read.files, speaker)
     if report is not None:
         _write_pages(Path(report), verdicts, speaker)
     if as_json:
@@ -125,13 +144,15 @@ def _alerts(found: Sequence[Source], read: Captures, speaker: Speaker) -> list[F
     """The alerts of all files, each once. Raises Failure where there were only unreadable ones."""
     year = None if read.first is None else datetime.fromtimestamp(read.first // 10**9, UTC).year
     alerts: dict[tuple[str, str, str], Finding] = {}
+    broken = False
     for finding in _read_alerts(found, year):
         if isinstance(finding, FindingError):
+            broken = True
             speaker.problem(str(finding))
         else:
             alerts.setdefault((finding.source, finding.id, finding.updated), finding)
     if not alerts:
-        if speaker.problems or not found:
+        if broken or not found:
             raise Failure("no finding could be read")
         speaker.note("no findings: nothing to judge")
     return list(alerts.values())
@@ -145,7 +166,7 @@ def _read_alerts(found: Sequence[Source], year: int | None) -> Iterator[Finding 
 
 def _finding_of(conversation: Tuple, at: int | None, read: Captures) -> Finding:
     """The person's own question as a finding: about the moment given, or all that the captures hold."""
-    text = _conversation(conversation.proto, conversation.a, conversation.b)
+    text = f"{conversation.proto} {end_text(conversation.a)} > {end_text(conversation.b)}"
     return Finding(
         id=f"tuple:{text}",
         source="tuple",
@@ -160,18 +181,33 @@ def _finding_of(conversation: Tuple, at: int | None, read: Captures) -> Finding:
     )
 
 
-def _with_packets(verdicts: Sequence[Verdict], read: Captures, speaker: Speaker) -> list[Verdict]:
-    lines = read_evidence(verdicts, read.files, speaker)
-    return [with_packets(verdict, lines) for verdict in verdicts]
-
-
 def _row(verdict: Verdict) -> tuple[str, ...]:
     return (
         f"{verdict.label}: {verdict.why}" if verdict.why else str(verdict.label),
         f"{verdict.confidence} {verdict.band}",
         verdict.rule or "",
-        _end(verdict.local),
-        _end(verdict.remote),
+        end_text(verdict.local),
+        end_text(verdict.remote),
         str(verdict.finding.count),
         verdict.summary,
     )
+
+
+def _print_detail(verdict: Verdict) -> None:
+    """Everything about one verdict; on a terminal its headline in the colour of the table."""
+    head = headline(verdict)
+    for line in detail(verdict):
+        if line == head and sys.stdout.isatty():
+            click.secho(line, fg=COLOURS[verdict.label], bold=True)
+        else:
+            click.echo(line)
+
+
+def _write_pages(folder: Path, verdicts: Sequence[Verdict], speaker: Speaker) -> None:
+    """One HTML page per verdict."""
+    from backscatter.report.page import page, page_name  # noqa: PLC0415 - the template engine is slow to start
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for verdict in verdicts:
+        (folder / page_name(verdict)).write_text(page(verdict), encoding="utf-8")
+    speaker.note(f"{len(verdicts)} pages written to {folder}")

@@ -155,6 +155,20 @@ def test_hostile_layouts_take_time_in_proportion_to_their_size(text):
     assert time.perf_counter() - begin < 10
 
 
+def test_a_gzip_of_tiny_members_takes_time_in_proportion_to_its_size():
+    begin = time.perf_counter()
+    assert told(gzip.compress(b" ") * 100_000) == []
+    assert time.perf_counter() - begin < 10
+
+
+def test_what_lies_behind_a_gzip_stream_is_reported_and_padding_is_not():
+    data = gzip.compress(json.dumps(THREE[0]).encode())
+    assert told(data + b"\0" * 20_000) == ["0"]
+    finding, error = read_findings(data + b"\0" * 20_000 + b"rest", "file")
+    assert finding.type == "0"
+    assert "4 bytes behind the gzip stream" in str(error)
+
+
 @settings(max_examples=300)
 @given(st.binary(max_size=400))
 def test_arbitrary_bytes_raise_nothing(data):

@@ -41,9 +41,11 @@ FORMATS = (
 LISTS = ("findings", "Findings", "Records")
 
 #: No alert file of one hour comes near; a gzip bomb does.
-EXPANDED_BYTES = 1 << 30
+EXPANDED_BYTES = 1 << 28
 _EXPANSION_RATIO = 200
 _SMALL = 1 << 24
+_PIECE = 1 << 13
+_GZIP = b"\x1f\x8b"
 _MOST_LISTED = 100_000
 _DEEPEST_ENVELOPE = 3
 
@@ -142,19 +144,31 @@ def _decoded(data: bytes) -> str:
 
 def _expanded(data: bytes) -> tuple[bytes, str]:
     """The bytes without gzip (RFC 1952, several members too), and what was wrong with it, "" for nothing."""
-    if data[:2] != b"\x1f\x8b":
+    if data[:2] != _GZIP:
         return data, ""
     most = min(EXPANDED_BYTES, max(_SMALL, len(data) * _EXPANSION_RATIO))
     out = bytearray()
-    while data[:2] == b"\x1f\x8b":
-        member = zlib.decompressobj(wbits=31)
+    member: zlib._Decompress | None = None
+    at, piece = 0, b""
+    # Small pieces: zlib copies what is left behind a member's end, and a hostile file is all ends of members.
+    while piece or at < len(data):
+        if not piece:
+            piece = data[at : at + _PIECE]
+            at += len(piece)
+        if member is None:
+            piece = piece.lstrip(b"\0")  # tapes pad
+            if not piece:
+                continue
+            if piece[:1] != _GZIP[:1]:
+                return bytes(out), f"{len(data) - at + len(piece)} bytes behind the gzip stream were not read"
+            member = zlib.decompressobj(wbits=31)
         try:
-            out += member.decompress(data, most - len(out) + 1)
+            out += member.decompress(piece, most - len(out) + 1)
         except zlib.error as error:
             return bytes(out), f"damaged gzip: {error}; what came before was read"
         if len(out) > most:
             return bytes(out[:most]), f"gzip expands to more than {most} bytes: reading stopped there"
-        if not member.eof:
-            return bytes(out), "the gzip stream is cut short; what came before was read"
-        data = member.unused_data.lstrip(b"\0")  # RFC 1952 allows padding on tape
-    return bytes(out), f"{len(data)} bytes behind the gzip stream were not read" if data else ""
+        piece = member.unused_data
+        if member.eof:
+            member = None
+    return bytes(out), "" if member is None else "the gzip stream is cut short; what came before was read"

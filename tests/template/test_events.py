@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from tests.template.test_template import RESOURCES
 
 from backscatter.cloud.events import (
     CaptureListed,
@@ -14,7 +15,6 @@ from backscatter.cloud.events import (
 )
 from backscatter.cloud.objects import ObjectName
 from backscatter.errors import Hopeless
-from tests.template.test_template import RESOURCES
 
 FOLDER = Path(__file__).resolve().parents[2] / "events"
 BUCKET = "backscatter-capturebucket-example"
@@ -94,7 +94,8 @@ def test_an_object_without_versions_is_known_by_its_etag():
     event = json.loads(body("capture_uploaded"))
     event["detail"]["object"]["version-id"] = "null"
     (created,) = read_message(json.dumps(event))
-    assert (created.name.version, created.name.identity) == ("", "b1946ac92492d2347c6235b4d2611184")
+    assert (created.name.version, created.name.identity) == ("", "etag:b1946ac92492d2347c6235b4d2611184")
+    assert ObjectName.identified(BUCKET, created.name.key, created.name.identity) == created.name
 
 
 def test_what_is_none_of_ours_has_to_be_a_finding():

@@ -23,6 +23,10 @@ MOST_BREAKS = 4
 STEP = 2**20
 
 
+#: Marks an identity that is an etag. Version ids are URL-ready, so none has a colon.
+_ETAG = "etag:"
+
+
 @dataclass(frozen=True, slots=True)
 class ObjectName:
     """An object as an event names it: `version` is its version id, "" where the bucket keeps none."""
@@ -39,8 +43,15 @@ class ObjectName:
 
     @property
     def identity(self) -> str:
-        """What tells this content from another under the same key: version id, or else etag."""
-        return self.version or self.etag
+        """What tells this content from another under the same key: version id, or else etag; "" for neither."""
+        return self.version or (f"{_ETAG}{self.etag}" if self.etag else "")
+
+    @classmethod
+    def identified(cls, bucket: str, key: str, identity: str) -> ObjectName:
+        """The object whose `identity` was kept."""
+        if identity.startswith(_ETAG):
+            return cls(bucket, key, etag=identity.removeprefix(_ETAG))
+        return cls(bucket, key, identity)
 
     @property
     def request(self) -> dict[str, str]:

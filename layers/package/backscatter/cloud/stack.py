@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import boto3
 from botocore.config import Config
@@ -117,7 +117,7 @@ def deployment_key(items: Items) -> bytes:
     if not found:
         items.put_if_absent({"pk": pk, "sk": sk, "key": secrets.token_bytes(KEY_BYTES)})
         found = items.get_all([KEY_AT])
-    return bytes(found[0]["key"])  # type: ignore[arg-type]
+    return cast("bytes", found[0]["key"])
 
 
 def _listed(text: str) -> list[str]:

@@ -98,11 +98,11 @@ def test_the_wrapper_of_the_network_firewall_is_opened_and_its_time_used_where_t
         (wire.ether(SENT), 1),
         (wire.ether(SENT, vlan=(5,)), 1),
         (SENT, wire.RAW_IP),
+        (SENT, 12),
         (wire.ether(wire.vxlan(wire.ether(SENT), 7)), 1),
     ],
 )
 def test_the_packet_in_an_alert_is_read_to_the_innermost(frame, linktype):
-    pytest.importorskip("backscatter.decode.decoder")
     finding = with_packet(frame, linktype)
     assert finding.packet == AlertedPacket(flags=4, seq=2934031229, ack=0, window=0, ttl=64)
     assert finding.notes == ()
@@ -120,7 +120,6 @@ def test_the_packet_in_an_alert_is_read_to_the_innermost(frame, linktype):
     ],
 )
 def test_a_packet_that_is_damaged_or_of_another_conversation_is_noted_and_costs_no_finding(packet):
-    pytest.importorskip("backscatter.decode.decoder")
     finding = with_packet(packet)
     assert finding.packet is None
     assert len(finding.notes) == 1

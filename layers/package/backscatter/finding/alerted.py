@@ -15,13 +15,17 @@ from backscatter.flow.address import Address
 if TYPE_CHECKING:
     from backscatter.finding.model import Tuple
 
+#: Suricata tells libpcap's DLT_ number, which differs from LINKTYPE_ for raw IP: 12, or 14 on OpenBSD
+#: (https://www.tcpdump.org/linktypes.html).
+_RAW_DLT = {12: 101, 14: 101}
+
 
 def alerted_packet(frame: bytes, linktype: int, conversation: Tuple) -> AlertedPacket | None:
-    """What a frame of a LINKTYPE_ shows, or None where it is unreadable or not a packet from `a` to `b`."""
+    """What a frame of a link type shows, or None where it is unreadable or not a packet from `a` to `b`."""
     # The decoder pulls in dpkt; alerts with a packet are few.
     from backscatter.decode.decoder import Decoder  # noqa: PLC0415
 
-    packets = Decoder().decode(_one_record(frame, linktype))
+    packets = Decoder().decode(_one_record(frame, _RAW_DLT.get(linktype, linktype)))
     if len(packets) != 1 or packets["status"][0] != OK:
         return None
     row = {name: int(column[0]) for name, column in packets.columns.items()}

@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING
 
 from backscatter.errors import FindingError
 from backscatter.finding.moment import parse_moment
+from backscatter.flow.protocol import proto_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 #: Longest texts that are kept, in characters.
 TITLE_CHARS, NAME_CHARS, ORIGINAL_CHARS = 500, 300, 32768
-
-#: IP protocols that have a name of their own in our records; all others are their number as text.
-PROTOCOL_NAMES = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmp6", 132: "sctp"}
 
 #: Names that alerts use (Suricata takes them from /etc/protocols) -> IP protocol number (IANA).
 PROTOCOL_NUMBERS = {
@@ -211,8 +209,8 @@ class Fields:
 
 
 def protocol_name(number: int) -> str | None:
-    """The name of an IP protocol number, the number as text where we have no name for it, None for 0."""
-    return PROTOCOL_NAMES.get(number, str(number)) if number else None
+    """A protocol as Tuple.proto has it; None for 0, which no conversation has."""
+    return proto_name(number) if number else None
 
 
 def normal_address(value: object) -> str:

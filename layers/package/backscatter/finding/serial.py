@@ -43,6 +43,7 @@ def finding_from(text: str) -> Finding:
                 "tuples": tuple(_tuple(each) for each in record["tuples"]),
                 "packet": None if packet is None else AlertedPacket(**packet),
                 "vlan": tuple(record["vlan"]),
+                "notes": tuple(record["notes"]),
                 "aliases": tuple((public, private) for public, private in record["aliases"]),
             }
         )

@@ -106,3 +106,25 @@ def told_as(label: Label, **changes: object) -> Verdict:
     """The 2007 verdict with another label: what it is told as, not what it would be."""
     victim = BACKSCATTER.victim if label is Label.BACKSCATTER else None
     return replace(BACKSCATTER, label=label, victim=victim, **changes)
+
+
+#: What a hostile alert would like to do to whoever reads of it.
+HOSTILE = "\x1b[31mred\r\nSubject: forged\u202e <script>alert(1)</script> <!channel> @here *b* `c` http://evil.example/"
+
+
+def hostile(words: str) -> Verdict:
+    """The verdict with the same text wherever an alert or a capture's name brings text in."""
+    finding = replace(
+        FINDING,
+        id=words,
+        title=words,
+        type=words,
+        account=words,
+        region=words,
+        origin=words,
+        severity=words,
+        notes=(words,),
+    )
+    line = replace(SYNACK, text=words, capture=words)
+    evidence = (Evidence(Effect.FOR, words, packets=(line,)), Evidence(Effect.MISSING, words))
+    return replace(BACKSCATTER, finding=finding, evidence=evidence, summary=words)

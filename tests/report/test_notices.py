@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.report.cases import BACKSCATTER, FINDING, SYNACK, told_as
+from tests.report.cases import BACKSCATTER, FINDING, HOSTILE, SYNACK, hostile, told_as
 
 from backscatter.finding.model import End
 from backscatter.report import advice, text
@@ -18,28 +18,9 @@ from backscatter.report.chat import DESCRIPTION_CHARS, TITLE_CHARS, chat_message
 from backscatter.report.mail import mail
 from backscatter.verdict.model import Effect, Evidence, Label, Why
 
-HOSTILE = "\x1b[31mred\r\nSubject: forged\u202e <script>alert(1)</script> <!channel> @here *b* `c` http://evil.example/"
 EVERY = [told_as(label) for label in Label if label is not Label.UNDETERMINED] + [
     told_as(Label.UNDETERMINED, why=why, confidence=0) for why in Why
 ]
-
-
-def hostile(text_):
-    """The verdict with the same text wherever an alert or a capture's name brings text in."""
-    finding = replace(
-        FINDING,
-        id=text_,
-        title=text_,
-        type=text_,
-        account=text_,
-        region=text_,
-        origin=text_,
-        severity=text_,
-        notes=(text_,),
-    )
-    line = replace(SYNACK, text=text_, capture=text_)
-    evidence = (Evidence(Effect.FOR, text_, packets=(line,)), Evidence(Effect.MISSING, text_))
-    return replace(BACKSCATTER, finding=finding, evidence=evidence, summary=text_)
 
 
 def test_the_mail_of_2007_says_what_verdict_why_victim_and_what_to_do():
@@ -73,6 +54,10 @@ def test_only_confirmed_backscatter_says_that_nothing_needs_doing():
     likely = mail(replace(BACKSCATTER, confidence=94))
     assert "No action" not in likely.body
     assert "likely, not proven" in " ".join(likely.body.split())
+    assert "Verdict     Most likely: Somebody flooded" in likely.body
+    possible = mail(replace(BACKSCATTER, confidence=60))
+    assert "keep the alert open" in possible.body
+    assert "Verdict     Possibly: Somebody flooded" in possible.body
     for verdict in EVERY:
         if verdict.label is not Label.BACKSCATTER:
             assert "Close the alert" not in mail(verdict).body
@@ -93,6 +78,12 @@ def test_a_verdict_that_stays_or_is_the_first_corrects_nothing():
     assert mail(BACKSCATTER, previous="backscatter") == mail(BACKSCATTER)
     assert mail(BACKSCATTER, previous="undetermined").body.startswith("This changes an earlier verdict, which was: not")
     assert "CORRECTION" in mail(told_as(Label.UNDETERMINED, why=Why.CONFLICT), previous="backscatter").body
+
+
+@pytest.mark.parametrize("confidence", [50, 75, 95])
+def test_what_alarms_is_never_hedged(confidence):
+    real = told_as(Label.CONNECTION_ESTABLISHED, confidence=confidence)
+    assert "Verdict     Our host and the remote really exchanged traffic." in mail(real).body
 
 
 def test_a_sample_is_marked_everywhere():

@@ -5,8 +5,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
-from tests.report.cases import BACKSCATTER, FINDING, RST, SYNACK, told_as
-from tests.report.test_notices import HOSTILE, hostile
+from tests.report.cases import BACKSCATTER, FINDING, HOSTILE, RST, SYNACK, hostile, told_as
 
 from backscatter.finding.model import End
 from backscatter.report.ladder import LOCAL_X, MOST_RUNGS, REMOTE_X, duration, ladder

@@ -99,8 +99,21 @@ MISSING: dict[Why, str] = {
     Why.CONFLICT: "The evidence contradicts itself: read the packets below, somebody has to judge this one.",
 }
 
-#: Backscatter that is not sure enough to close an alert without a look.
-UNSURE = "It is likely, not proven: look at what is missing below before you close the alert."
+#: The steps of backscatter that is not confirmed: nobody closes an alert on a likelihood alone.
+UNSURE: dict[str, tuple[str, ...]] = {
+    "probable": (
+        "It is likely, not proven: look at what is missing below before you close the alert.",
+        "Nothing seen so far asks for action on the local host.",
+    ),
+    "possible": (
+        "It is possible, not more: keep the alert open.",
+        "Look for what is missing below, an older or another capture of this host for a start.",
+    ),
+}
+
+#: How the meaning of a verdict begins that calms and is not confirmed. What alarms is never hedged.
+HEDGES = {"probable": "Most likely: ", "possible": "Possibly: "}
+CALMING = (Label.BACKSCATTER, Label.INBOUND_SCAN, Label.SYNACK_SCAN)
 
 #: Labels that say that something real happened at our host.
 REAL = (Label.CONNECTION_ESTABLISHED, Label.CONNECTION_ATTEMPTED, Label.INBOUND_CONNECTION, Label.REFLECTION_TARGET)
@@ -112,8 +125,14 @@ def steps(verdict: Verdict) -> tuple[str, ...]:
     if verdict.label is Label.UNDETERMINED and verdict.why:
         return (MISSING[verdict.why], *own)
     if verdict.label is Label.BACKSCATTER and verdict.band != "confirmed":
-        return (UNSURE, "Nothing seen so far asks for action on the local host.")
+        return UNSURE.get(verdict.band, UNSURE["possible"])
     return own
+
+
+def meaning(verdict: Verdict) -> str:
+    """What happened, as surely as it is known."""
+    told = ADVICE[verdict.label].meaning
+    return HEDGES.get(verdict.band, "") + told if verdict.label in CALMING else told
 
 
 def turn(verdict: Verdict, previous: str | None) -> str:

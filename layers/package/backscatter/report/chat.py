@@ -10,7 +10,7 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 from backscatter.report import text
-from backscatter.report.advice import ADVICE, steps, turn
+from backscatter.report.advice import ADVICE, meaning, steps, turn
 from backscatter.report.escape import chat, chat_code, plain
 from backscatter.verdict.model import Effect
 
@@ -85,7 +85,7 @@ def _description(verdict: Verdict, previous: str | None) -> str:
     lines = [f"*{chat(turn(verdict, previous))}*"] if turn(verdict, previous) else []
     lines += [
         f"*Alert* {chat_code(finding.title, 500)} ({chat(finding.source)}, {text.window_text(finding)})",
-        f"*Verdict* {ADVICE[verdict.label].meaning}",
+        f"*Verdict* {meaning(verdict)}",
         f"*Why* {chat(verdict.summary)}",
     ]
     if counts := text.counts_text(verdict):

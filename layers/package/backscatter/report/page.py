@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 
 from backscatter.report import ladder, text
-from backscatter.report.advice import ADVICE, steps
+from backscatter.report.advice import ADVICE, meaning, steps
 from backscatter.report.escape import plain
 from backscatter.report.record import verdict_record
 from backscatter.verdict.model import Label
@@ -37,7 +37,8 @@ def page(verdict: Verdict) -> str:
     return _template().render(
         verdict=verdict,
         finding=verdict.finding,
-        advice=ADVICE[verdict.label],
+        headline=ADVICE[verdict.label].headline,
+        meaning=meaning(verdict),
         tone=TONES[verdict.label],
         certainty=text.certainty_text(verdict),
         why=verdict.why.value.replace("_", " ") if verdict.why else "",

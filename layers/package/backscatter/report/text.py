@@ -6,7 +6,7 @@ import textwrap
 from typing import TYPE_CHECKING
 
 from backscatter.flow.record import rfc3339
-from backscatter.report.advice import ADVICE, steps, turn
+from backscatter.report.advice import ADVICE, meaning, steps, turn
 from backscatter.report.escape import plain, unlinked
 from backscatter.verdict.model import Effect, Label
 
@@ -109,7 +109,7 @@ def opening(verdict: Verdict, previous: str | None = None) -> list[str]:
         lines += _entry("", "The source marks this finding as a made-up SAMPLE.")
     proto = f"{verdict.proto} " if verdict.proto else ""
     lines += _entry("Between", f"{proto}{end_text(verdict.local)} (ours) and {end_text(verdict.remote)}")
-    lines += _entry("Verdict", ADVICE[verdict.label].meaning)
+    lines += _entry("Verdict", meaning(verdict))
     lines += _entry("Why", unlinked(verdict.summary))
     if counts := counts_text(verdict):
         lines += _entry("Counted", counts)

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 #: Compressed bytes read at a time: small, so that little is in flight when a stream turns out to be damaged.
 STEP = 64 * 1024
 
+#: Expanded bytes taken at a time: how far a stream can go over its limits before that is noticed.
+MOST_AT_ONCE = 2**20
+
 #: A zstd frame that needs a larger window than this is refused; it is what the zstd command allows without asking.
 ZSTD_WINDOW = 2**27
 
@@ -135,6 +138,8 @@ EXPANDERS: tuple[tuple[str, bytes, Callable[[], Member]], ...] = (
     ("bzip2", b"BZh", bz2.BZ2Decompressor),
 )
 
+LONGEST_MAGIC = max(len(magic) for _, magic, _ in EXPANDERS)
+
 
 def compression(head: bytes) -> str:
     """The compression that a stream beginning with `head` has; "" for none."""
@@ -153,7 +158,9 @@ class Expanded:
         self._stream = stream
         self._name = name
         self._limits = limits
-        self._input = stream.read(STEP)
+        self._input = b""
+        while len(self._input) < LONGEST_MAGIC and (data := stream.read(STEP)):
+            self._input += data
         self._taken = len(self._input)
         self.compression = compression(self._input)
         self._ended = False
@@ -190,10 +197,11 @@ class Expanded:
         pieces: list[bytes] = []
         missing = size
         while missing > 0 and not self._ended:
-            piece = self._piece(missing)
-            pieces.append(piece)
-            missing -= len(piece)
+            piece = self._piece(min(missing, MOST_AT_ONCE))
             self._out += len(piece)
+            over = max(0, self._out - self._limits.expanded_bytes)
+            pieces.append(piece[: len(piece) - over])
+            missing -= len(piece)
             self._check()
         return b"".join(pieces)
 

@@ -68,7 +68,7 @@ def _pcapng_record(window: _Window, layout: Layout, offset: int, limits: Limits)
     if not FRAME <= length <= limits.block_bytes:
         return None
     data = window.at(offset, length)
-    if len(data) < length:
+    if len(data) < length or data[-4:] != head[4:]:
         return None
     record = read_packet(kind, data, 8, length - 4, section, at=offset, before=0)
     return None if isinstance(record, str) else (record, data)

@@ -6,6 +6,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from backscatter.capture.expand import compression
+from backscatter.capture.pcap import MAGIC
 
 if TYPE_CHECKING:
     from backscatter.capture.expand import Expanded
@@ -54,7 +55,9 @@ def seems(source: Expanded) -> str:
             return what + inside
     if nested := compression(head):
         return f"{nested}{inside}; only one compression is opened"
-    if head[:4] in {b"\xa1\xb2\xc3\xd4", b"\xd4\xc3\xb2\xa1", b"\n\r\r\n"}:
+    if head.startswith(b"\n\r\r\n") or any(
+        struct.pack(order + "I", magic) == head[:4] for order in "<>" for magic in MAGIC
+    ):
         return f"a capture cut short in its file header{inside}"
     if _is_erf(head):
         return f"an ERF capture; convert it with `editcap -F pcap`{inside}"

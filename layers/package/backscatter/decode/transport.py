@@ -42,13 +42,14 @@ def tcp(frame: bytes, ip: Ip) -> Row:
     """TCP as far as it was captured.
 
     Where the data offset was cut the header is taken for 20 bytes long: too much payload makes a packet look like a
-    real connection, too little like backscatter. A data offset of less than 20 bytes makes the header malformed: as
-    with tshark and Zeek its ports count, its flags and payload do not, and no host would take it.
+    real connection, too little like backscatter. A data offset of less than 20 bytes, or an IP packet that has less
+    than those, makes the header malformed: as with tshark its ports count, its flags and payload do not, and no
+    host would take it.
     """
     row = ports(frame, ip)
     header = cut(Tcp, frame, ip.body, ip.stop)
     captured = ip.stop - ip.body
-    malformed = captured >= TCP_FLAGS_END and header.off < 5
+    malformed = (captured >= TCP_FLAGS_END and header.off < 5) or ip.end - ip.body < Tcp.__hdr_len__
     row |= {
         "seq": header.seq if captured >= 8 else 0,
         "ack": header.ack if captured >= 12 else 0,

@@ -1,0 +1,131 @@
+"""Every conversation that tshark found in captures which others made."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.conftest import SHARED
+from tests.decode.oracle import decoded, ours, text, theirs
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ORACLES = sorted((SHARED / "captures" / "oracle").glob("*.flows.json"))
+
+#: Captures of which no conversation is compared, with the reason.
+OUT_OF_SCOPE = {
+    "arkime__gre-erspan-vxlan.pcap": "ERSPAN is not opened yet",
+    "arkime__nflog.pcap": "link type NFLOG",
+    "arkime__pppoe.pcap": "PPPoE is not opened yet",
+    "libtrace__10_packets.tsh.gz": "TSH is no container that we read",
+    "libtrace__provenance.erf": "ERF is no container that we read",
+    "nDPI__someip_sd_sample.pcap": "link type PPI",
+    "nDPI__teredo.pcap": "Teredo is not opened yet",
+    "tcpdump__LINKTYPE_PKTAP.pcap": "link type PKTAP",
+    "tcpdump__arcnet-rfc1201-arp-icmp-http.pcap": "link type ARCNET",
+    "tcpdump__icmp-cksum-oobr-4.pcapng": "link type PPP",
+    "tcpdump__ipoib.pcap": "link type IP over InfiniBand",
+    "wireshark__tftp.pcap": "link type Token Ring",
+    "zeek__dns-inverse-query.pcap": "link type FDDI",
+    "zeek__gre-pptp.pcap": "PPTP is not opened yet",
+    "zeek__gtp1_gn_normal_incl_fragmentation.pcap": "GTP is not opened yet",
+}
+
+#: (capture, directed conversation) of which both sides are left out of the comparison, with the reason.
+EXCEPT = {
+    ("arkime__arkime_synthetic.pcap", "10.0.35.100", 2152, "10.0.35.1", 2152): "GTP is not opened yet",
+    ("arkime__arkime_synthetic.pcap", "10.40.9.1", 40000, "10.40.9.100", 4790): "VXLAN-GPE is not opened yet",
+    ("arkime__arkime_synthetic.pcap", "10.40.9.100", 4790, "10.40.9.1", 40000): "VXLAN-GPE is not opened yet",
+    ("arkime__arkime_synthetic.pcap", "192.0.2.10", 12345, "192.0.2.20", 53): "one of two is inside VXLAN-GPE",
+    ("zeek__mixed-vlan-mpls.pcap", "10.1.2.1", 11001, "10.34.0.1", 23): "inside MPLS, not opened yet",
+    ("nDPI__fuzz-2006-09-29-28586.pcap", "172.20.3.5", 2605, "172.20.3.13", 80): (
+        "an IP header claims 9587 bytes in a frame of 1514: we count by the header's field, tshark by the frame"
+    ),
+    ("tcpdump__rpki-rtr-oobr.pcap", "19.128.128.20", 323, "76.19.6.127", 49600): (
+        "an IP header claims 62 bytes in a frame with room for 50: we count by the header's field"
+    ),
+    ("sv__bug-6875-01-fuzz.pcap", "192.168.0.0", 256, "0.0.16.64", 0): (
+        "a fuzzed file that tshark takes for a modified pcap; its first record is Ethernet with IP and TCP in it"
+    ),
+}
+
+
+def name_of(oracle: Path) -> str:
+    return oracle.name.removesuffix(".flows.json")
+
+
+@pytest.mark.parametrize("oracle", [o for o in ORACLES if name_of(o) not in OUT_OF_SCOPE], ids=name_of)
+def test_conversations_are_those_of_tshark(oracle, captures):
+    name = name_of(oracle)
+    packets, _ = decoded(captures / name)
+    for number, proto in ((6, "tcp"), (17, "udp")):
+        mine, expected = ours(packets, number), theirs(oracle, proto)
+        for excepted in (key[1:] for key in EXCEPT if key[0] == name):
+            mine.pop(excepted, None)
+            expected.pop(excepted, None)
+        if proto == "udp":  # the oracle has neither flags nor payload for UDP
+            mine = {key: row["packets"] for key, row in mine.items()}
+            expected = {key: row["packets"] for key, row in expected.items()}
+        assert mine == expected
+
+
+@pytest.mark.parametrize("key", EXCEPT, ids=lambda key: f"{key[0]} {key[1]}")
+def test_what_is_left_out_of_the_comparison_does_differ(key, captures):
+    """An exception that is no longer needed has to go."""
+    name, *conversation = key
+    packets, _ = decoded(captures / name)
+    oracle = captures / "oracle" / f"{name}.flows.json"
+    different = False
+    for number, proto in ((6, "tcp"), (17, "udp")):
+        mine, expected = ours(packets, number).get(tuple(conversation)), theirs(oracle, proto).get(tuple(conversation))
+        if proto == "udp" and mine and expected:
+            different |= mine["packets"] != expected["packets"]
+        else:
+            different |= mine != expected
+    assert different
+
+
+@pytest.mark.parametrize(
+    "oracle",
+    [o for o in ORACLES if name_of(o) not in OUT_OF_SCOPE and json.loads(o.read_text())["icmp_errors"]],
+    ids=name_of,
+)
+def test_icmp_errors_quote_what_tshark_reads_in_them(oracle, captures):
+    name = name_of(oracle)
+    packets, _ = decoded(captures / name)
+    mine = {}
+    for quote in packets.quotes:
+        index, version = int(quote["packet"]), int(quote["version"])
+        ports = (
+            (int(quote["src_port"]), int(quote["dst_port"]))
+            if quote["has_ports"] and quote["proto"] in {6, 17}
+            else (None, None)
+        )
+        mine[index] = (
+            int(packets["icmp_type"][index]),
+            int(packets["icmp_code"][index]),
+            text(version, int(quote["src_hi"]), int(quote["src_lo"])),
+            text(version, int(quote["dst_hi"]), int(quote["dst_lo"])),
+            *ports,
+        )
+        assert packets["quote"][index] >= 0
+    expected = {}
+    for error in json.loads(oracle.read_text())["icmp_errors"]:
+        quoted = error["quoted"]
+        expected[error["frame"] - 1] = (
+            error["type"],
+            error["code"],
+            quoted["src"],
+            quoted["dst"],
+            quoted.get("sport"),
+            quoted.get("dport"),
+        )
+    assert mine == expected
+
+
+def test_a_mirror_session_is_the_scope_of_what_it_mirrors(captures):
+    _, decoder = decoded(captures / "sv__vxlan-decoder-03-vxlan.pcap")
+    assert decoder.scopes.values == ["", "vni:5569041"]
+    assert decoder.tunnels.values == [(), ("vxlan",)]

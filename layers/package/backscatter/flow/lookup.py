@@ -80,13 +80,10 @@ class TableScene:
 
     def censuses(self, window: Window) -> list[Census]:
         """The captures that overlap the window, and all others of the same sensors in the 24 hours before its end."""
-        near = [one for one in self._censuses if one.start <= window.end and one.end >= window.start]
-        sensors = {one.sensor for one in near}
-        return [
-            one
-            for one in self._censuses
-            if one in near or (one.sensor in sensors and one.start <= window.end and one.end >= window.end - DAY)
-        ]
+        begun = [one for one in self._censuses if one.start <= window.end]
+        sensors = {one.sensor for one in begun if one.end >= window.start}
+        since = min(window.start, window.end - DAY)
+        return [one for one in begun if one.sensor in sensors and one.end >= since]
 
     def _candidates(self, host: Address, window: Window) -> Ints:
         """Rows in the window that may be of a host; the hash decides."""
@@ -131,8 +128,10 @@ def _between(rows: NDArray[np.void], one: Address, other: Address) -> NDArray[np
 
 def _hashed(rows: NDArray[np.void], side: str) -> NDArray[np.uint64]:
     mixed = (rows[f"{side}_hi"] ^ rows["version"].astype(np.uint64)) * _SPREAD
-    mixed = (mixed ^ (mixed >> np.uint64(29)) ^ rows[f"{side}_lo"]) * _SPREAD
-    return mixed
+    mixed ^= mixed >> np.uint64(29)
+    mixed ^= rows[f"{side}_lo"]
+    spread: NDArray[np.uint64] = mixed * _SPREAD
+    return spread
 
 
 def _hashed_one(host: Address) -> np.uint64:

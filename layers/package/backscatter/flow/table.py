@@ -55,12 +55,7 @@ SIDE: list[tuple[str, str, str]] = [
     ("acks", "u4", "pure ACKs: ACK on, SYN FIN RST off, no payload"),
     ("ack_first", "u4", "ack of its first ACK-bearing packet, RST off"),
     ("ack_beyond", "i8", "highest ack of such packets beyond ack_first, in bytes; 0 where none goes beyond"),
-    (
-        "segments",
-        "u4",
-        "TCP segments that take sequence space and that the other side acknowledged, captured or lost: opportunities"
-        " to notice a loss",
-    ),
+    ("segments", "u4", "TCP segments with sequence space that the other side acknowledged, captured or lost"),
     ("lost", "u4", "estimate of its segments that the other side acknowledged and nobody captured"),
     ("speech", "u1", "OR of what its UDP payloads say"),
     ("places", f"({PLACES},)i8", "where its first packets are; NOWHERE fills up"),

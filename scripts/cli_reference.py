@@ -18,7 +18,7 @@ This page is what the commands say of themselves, written by `python scripts/cli
 
 def reference() -> str:
     """The page: the help of every command."""
-    top = click.Context(cli, info_name="backscatter", terminal_width=100)
+    top = click.Context(cli, info_name="backscatter", terminal_width=100, **cli.context_settings)
     parts = [HEAD, _section("backscatter", cli, top)]
     for name in cli.list_commands(top):
         command = cli.get_command(top, name)

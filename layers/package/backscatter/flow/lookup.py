@@ -28,7 +28,7 @@ _SPREAD = np.uint64(0x9E3779B97F4A7C15)
 
 @dataclass(frozen=True, slots=True)
 class _Index:
-    """Rows by host: an entry for each end of each flow, and one for each host whose packet a flow quotes.
+    """Rows by host: an entry for each end of each flow, and for each end of each packet that a flow quotes.
 
     Sorted by a hash of the host, then by row, that is by start. `reach` is the highest rank of an end so far among the
     entries of one hash, so the entries that overlap a window lie between two binary searches, give or take the few
@@ -143,8 +143,8 @@ def _hashed_one(host: Address) -> np.uint64:
 def _indexed(table: FlowTable) -> _Index:
     rows, quotes = table.rows, table.quotes
     number = np.arange(len(rows))
-    host = np.concatenate((_hashed(rows, "src"), _hashed(rows, "dst"), _hashed(quotes, "src")))
-    row = np.concatenate((number, number, quotes["flow"]))
+    host = np.concatenate([_hashed(some, side) for some in (rows, quotes) for side in ("src", "dst")])
+    row = np.concatenate((number, number, quotes["flow"], quotes["flow"]))
     order = np.lexsort((row, host))
     host, row = host[order], row[order]
     ends = np.sort(rows["end"])

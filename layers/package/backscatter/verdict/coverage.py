@@ -151,6 +151,7 @@ def _loss(pieces: Iterable[Census], scope: str, around: Window) -> Loss:
     return Loss(
         opportunities=sum(census.segments + census.lost for census in of_scope),
         lost=sum(census.lost for census in of_scope),
-        dropped=sum(piece.dropped or 0 for piece in near),
+        # A record whose headers could not be read may as well not have been captured: our SYN may be in it.
+        dropped=sum((piece.dropped or 0) + piece.undecodable for piece in near),
         packets=sum(piece.packets for piece in near),
     )

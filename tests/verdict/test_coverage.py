@@ -1,0 +1,84 @@
+"""Coverage: what the captures can vouch for, and for how long."""
+
+from __future__ import annotations
+
+import pytest
+
+from backscatter.flow.census import Census, ScopeCensus
+from backscatter.verdict.coverage import Loss, Span, coverage_of, share_seen
+from backscatter.verdict.scene import Window
+
+SECOND = 10**9
+HOUR = 3600 * SECOND
+
+
+def census(
+    start: int, end: int, *, sensor="tap", packets=1000, gap=SECOND // 100, scope="", first=None, **more
+) -> Census:
+    inside = {
+        scope: ScopeCensus(
+            packets, start if first is None else first, end, more.pop("segments", 100), more.pop("lost", 0)
+        )
+    }
+    return Census(f"{sensor}-{start}", sensor, start, end, packets, gap, inside, **more)
+
+
+def spans(*censuses, scope="", window=None):
+    (coverage,) = coverage_of(censuses, scope, window or Window(0, HOUR))
+    return coverage.spans
+
+
+def test_pieces_that_follow_each_other_closely_are_one_span():
+    assert spans(census(0, 60 * SECOND), census(61 * SECOND, 120 * SECOND)) == (Span(0, 120 * SECOND),)
+
+
+@pytest.mark.parametrize(
+    ("gap", "silence", "whole"), [(0.01, 2.0, True), (0.01, 2.1, False), (1, 9.9, True), (1, 10.1, False)]
+)
+def test_a_hole_is_longer_than_two_seconds_and_ten_median_gaps(gap, silence, whole):
+    first = census(0, 60 * SECOND, gap=round(gap * SECOND))
+    begin = 60 * SECOND + round(silence * SECOND)
+    second = census(begin, begin + 60 * SECOND, gap=round(gap * SECOND))
+    assert len(spans(first, second)) == (1 if whole else 2)
+
+
+def test_the_busier_piece_says_how_long_a_silence_may_be():
+    busy = census(0, 60 * SECOND, gap=10**6, packets=10_000)
+    quiet = census(90 * SECOND, 900 * SECOND, gap=30 * SECOND, packets=10)
+    assert len(spans(busy, quiet)) == 2
+
+
+def test_damage_breaks_a_span():
+    assert spans(census(0, 100, holes=((40, 60),))) == (Span(0, 40), Span(60, 100))
+
+
+def test_a_scope_is_covered_from_its_first_packet_on():
+    assert spans(census(0, 100, first=70)) == (Span(70, 100),)
+
+
+def test_an_implausible_clock_covers_nothing():
+    assert coverage_of([census(0, 100, clock_ok=False)], "", Window(0, 100)) == ()
+
+
+def test_other_scopes_cover_nothing():
+    assert coverage_of([census(0, 100, scope="vlan:1")], "", Window(0, 100)) == ()
+
+
+def test_lookback_reaches_to_the_begin_of_the_span_only():
+    (coverage,) = coverage_of([census(0, 50 * SECOND), census(60 * SECOND, 300 * SECOND)], "", Window(0, HOUR))
+    assert coverage.lookback(100 * SECOND) == 40 * SECOND
+    assert coverage.lookback(55 * SECOND) == 0
+
+
+def test_share_seen_counts_every_moment_once():
+    coverages = coverage_of([census(0, 60), census(40, 80, sensor="other")], "", Window(0, 100))
+    assert share_seen(coverages, Window(0, 100)) == pytest.approx(0.8)
+
+
+def test_loss_needs_fifty_opportunities():
+    assert Loss(49, 1, 0, 1000).rate is None
+    assert Loss(50, 1, 0, 1000).rate == pytest.approx(0.02)
+
+
+def test_the_sensor_s_own_drop_count_is_believed_when_it_is_worse():
+    assert Loss(1000, 0, 100, 900).rate == pytest.approx(0.1)

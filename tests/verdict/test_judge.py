@@ -1,0 +1,171 @@
+"""From findings to verdicts: who is local, which conversations are meant, which of them decides."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.verdict.tape import ISN, LOCAL, PORT, REMOTE, SERVICE, Tape, alert
+
+from backscatter.demo.wire import tcp
+from backscatter.finding.model import AlertedPacket, End, Tuple
+from backscatter.verdict.judge import judge
+from backscatter.verdict.model import Effect, Label, Why
+from backscatter.verdict.packets import packets_wanted
+from backscatter.verdict.settings import Settings
+
+if TYPE_CHECKING:
+    import random
+
+PUBLIC = "203.0.113.200"
+
+
+@pytest.fixture
+def tape() -> Tape:
+    return Tape().ordinary(0, 600)
+
+
+def test_the_most_dangerous_conversation_decides_and_all_are_counted(tape):
+    tape.backscatter(300).connection(310, LOCAL, 41000, REMOTE, 443)
+    verdict = tape.judged(alert(local=End(LOCAL), remote=End(REMOTE)))
+    assert verdict.label is Label.CONNECTION_ESTABLISHED
+    assert verdict.conversations == {"connection_established": 1, "undetermined": 1}
+
+
+def test_conversations_of_one_kind_are_as_sure_as_the_least_sure(tape):
+    tape.backscatter(300).synack(310, port=41000)
+    verdict = tape.judged(alert(local=End(LOCAL), remote=End(REMOTE)))
+    assert (verdict.label, verdict.rule) == (Label.BACKSCATTER, "R6")
+    assert verdict.conversations == {"backscatter": 2}
+
+
+def test_an_alias_joins_the_finding_s_public_address_to_the_private_one_of_the_capture(tape):
+    finding = alert(local=End(PUBLIC, PORT), tuples=(Tuple("tcp", End(PUBLIC, PORT), End(REMOTE, SERVICE)),))
+    tape.backscatter(300)
+    assert tape.judged(finding, settings=Settings()).why is Why.NO_CAPTURE
+    verdict = tape.judged(finding, settings=Settings(aliases=((PUBLIC, LOCAL),)))
+    assert (verdict.label, verdict.rule, verdict.local.ip) == (Label.BACKSCATTER, "R4", PUBLIC)
+
+
+def test_a_finding_s_own_aliases_count_too(tape):
+    about = Tuple("tcp", End(PUBLIC, PORT), End(REMOTE, SERVICE))
+    verdict = tape.backscatter(300).judged(alert(tuples=(about,), aliases=((PUBLIC, LOCAL),)))
+    assert verdict.label is Label.BACKSCATTER
+
+
+def test_the_side_at_home_is_local_whichever_way_the_alert_s_packet_went(tape):
+    tape.backscatter(300)
+    forth = tape.judged()
+    back = tape.judged(alert(tuples=(Tuple("tcp", End(REMOTE, SERVICE), End(LOCAL, PORT)),)))
+    assert (back.label, back.local, back.remote) == (forth.label, forth.local, forth.remote)
+
+
+def test_where_nobody_is_at_home_the_finding_s_resource_is_local(tape):
+    nowhere = Settings(home=(ipaddress.ip_network("192.0.2.0/30"),))
+    about = Tuple("tcp", End(LOCAL, PORT), End(REMOTE, SERVICE), resource="a")
+    verdict = tape.backscatter(300).judged(alert(tuples=(about,)), settings=nowhere)
+    assert (verdict.label, verdict.local.ip) == (Label.BACKSCATTER, LOCAL)
+
+
+def test_where_nobody_says_who_is_local_the_more_dangerous_reading_holds(tape):
+    nowhere = Settings(home=(ipaddress.ip_network("192.0.2.0/30"),))
+    verdict = tape.connection(300, REMOTE, SERVICE, LOCAL, PORT).judged(settings=nowhere)
+    assert (verdict.label, verdict.local.ip) == (Label.CONNECTION_ESTABLISHED, REMOTE)
+
+
+def test_a_finding_about_no_conversation_is_not_applicable(tape):
+    verdict = tape.judged(alert(is_network=False))
+    assert (verdict.label, verdict.confidence, verdict.rule) == (Label.NOT_APPLICABLE, 0, None)
+
+
+def test_the_alert_s_own_rst_is_a_hint_where_nothing_was_captured(tape):
+    verdict = tape.judged(alert(100_000, packet=AlertedPacket(flags=4, seq=2934031229, ack=0)))
+    assert verdict.why is Why.NO_CAPTURE
+    assert "half-open scan" in " ".join(evidence.text for evidence in verdict.evidence)
+
+
+def test_evidence_points_at_the_packets_that_decided(tape):
+    verdict = tape.backscatter(300).judged()
+    wanted = packets_wanted([verdict])
+    assert list(wanted) == ["piece-0.pcap"]
+    assert len(wanted["piece-0.pcap"]) == 2
+    assert verdict.evidence[0].effect is Effect.FOR
+
+
+def test_a_verdict_carries_at_most_a_hundred_flows_and_says_how_many_there_were(tape):
+    for number in range(150):
+        tape.backscatter(300 + number, port=1100 + number)
+    verdict = tape.judged(alert(300, until=460, local=End(LOCAL), remote=End(REMOTE)))
+    assert (len(verdict.flows), verdict.flows_total) == (100, 150)
+    assert verdict.conversations == {"backscatter": 150}
+
+
+def test_the_vlan_of_the_alert_selects_the_scope():
+    tape = Tape(vlan=(1,)).ordinary(0, 600).backscatter(300)
+    tape.records += Tape(vlan=(2,)).ordinary(0, 600).records
+    assert tape.judged(alert(vlan=(1,))).label is Label.BACKSCATTER
+
+
+def test_the_same_inputs_give_the_same_verdict(tape):
+    tape.backscatter(300).connection(310, LOCAL, 41000, REMOTE, 443)
+    finding, scene = alert(local=End(LOCAL), remote=End(REMOTE)), tape.scene()
+    first, second = judge(finding, scene, Settings()), judge(finding, scene, Settings())
+    assert (first.evidence, first.summary, first.conversations) == (
+        second.evidence,
+        second.summary,
+        second.conversations,
+    )
+
+
+# -- the invariant that everything else serves ----------------------------------------------------------------------------
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1), st.integers(1, 5))
+@settings(max_examples=40, deadline=None)
+def test_a_connection_of_ours_is_never_backscatter_whatever_prefix_of_it_was_lost(here, there, lost):
+    tape = Tape().ordinary(0, 600)
+    steps = [
+        ("o", "S", 0), ("t", "SA", 0), ("o", "A", 0), ("o", "PA", 50), ("t", "PA", 80), ("o", "FA", 0), ("t", "FA", 0),
+    ]  # fmt: skip
+    for number, (who, flags, size) in enumerate(steps):
+        seq, ack = (here, there) if who == "o" else (there, here)
+        if number >= lost:
+            send = tape.ours if who == "o" else tape.theirs
+            send(300 + number / 100, flags, seq=seq, ack=ack if "A" in flags else 0, payload=b"x" * size)
+        taken = size + ("S" in flags) + ("F" in flags)
+        here, there = (here + taken, there) if who == "o" else (here, there + taken)
+    assert tape.judged().label is not Label.BACKSCATTER
+
+
+@given(
+    st.lists(
+        st.sampled_from(["oS", "tSA", "oA", "oR", "oRA", "tR", "tRA", "tA", "tPA", "oPA", "tFA", "oFA", "tS", "oSA"]),
+        max_size=6,
+    )
+)
+@settings(max_examples=150, deadline=None)
+def test_a_syn_of_ours_with_the_seq_that_the_synack_acknowledges_always_removes_backscatter(steps):
+    tape = Tape().ordinary(0, 600).ours(299, "S", seq=ISN - 1)
+    for number, (who, *flags) in enumerate(steps):
+        send, seq, ack = (tape.ours, ISN, 78) if who == "o" else (tape.theirs, 77, ISN)
+        send(300 + number / 100, "".join(flags), seq=seq, ack=ack, payload=b"x" if "P" in flags else b"")
+    assert tape.judged().label is not Label.BACKSCATTER
+
+
+@given(st.lists(st.floats(1, 599), max_size=5), st.randoms(use_true_random=False))
+@settings(max_examples=25, deadline=None)
+def test_rotation_never_changes_a_verdict(cuts, chance: random.Random):
+    tape = Tape().ordinary(0, 600, every=1.5).backscatter(300).backscatter(301)
+    if chance.random() < 0.5:
+        tape.connection(310, LOCAL, 41000, REMOTE, 443)
+    finding = alert(local=End(LOCAL), remote=End(REMOTE))
+    whole, cut = tape.judged(finding), tape.judged(finding, cuts=tuple(sorted(set(cuts))))
+    assert (cut.label, cut.confidence, cut.rule) == (whole.label, whole.confidence, whole.rule)
+
+
+def test_a_rst_that_refuses_somebody_else_s_synack_is_no_contact_with_this_remote(tape):
+    tape.backscatter(300).add(299, tcp("203.0.113.50", 80, LOCAL, 1234, "SA", seq=1, ack=5))
+    assert tape.judged().label is Label.BACKSCATTER

@@ -15,7 +15,7 @@ import numpy as np
 
 from backscatter.decode.columns import NOWHERE, PLACE_BITS
 from backscatter.store import segments
-from backscatter.store.catalogue import CaptureObject, Entry, bounded, instant, to_items
+from backscatter.store.catalogue import CaptureObject, Entry, bounded, from_item, instant, to_items
 from backscatter.store.cost import Cost, Meter
 from backscatter.store.filing import Filing, talkers
 from backscatter.store.hosts import HostHash
@@ -50,6 +50,15 @@ def capture_id(source: CaptureObject) -> str:
 def is_listed(items: Items, source: CaptureObject) -> bool:
     """Whether the object is wholly in the store: then it need not even be read again."""
     return bool(items.get_all([_done_key(capture_id(source))]))
+
+
+def find_capture(items: Items, capture: str) -> Entry | None:
+    """The catalogue entry of a capture, by its id; None where it is not listed. Raises StoreError for a damaged one."""
+    for done in items.get_all([_done_key(capture)]):
+        listing: Any = done["listing"]
+        for item in items.get_all([(str(listing[0]), str(listing[1]))]):
+            return from_item(item)
+    return None
 
 
 def put_capture(
@@ -132,7 +141,14 @@ def _done_key(capture: str) -> tuple[str, str]:
 
 def _done_item(entry: Entry) -> dict[str, object]:
     pk, sk = _done_key(entry.capture)
-    return {"pk": pk, "sk": sk, "piece": entry.census.piece, "group": entry.group, EXPIRES: entry.expires_at}
+    return {
+        "pk": pk,
+        "sk": sk,
+        "piece": entry.census.piece,
+        "group": entry.group,
+        "listing": list(entry.keys[0]),
+        EXPIRES: entry.expires_at,
+    }
 
 
 def _of_piece(table: FlowTable, piece: int) -> FlowTable:

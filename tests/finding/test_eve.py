@@ -58,6 +58,10 @@ def test_the_id_of_an_alert_hangs_on_its_content_and_not_on_the_order_of_its_key
     assert only(flow_id=7).id != only().id
 
 
+def test_an_id_that_a_pipeline_added_does_not_make_different_alerts_one():
+    assert only(id="sensor-1", flow_id=7).id != only(id="sensor-1").id
+
+
 @pytest.mark.parametrize(("told", "proto"), [("UDP", "udp"), ("ICMP", "icmp"), ("IPv6-ICMP", "icmp6"), ("ESP", "50")])
 def test_protocols_get_our_names(told, proto):
     assert only(proto=told).tuples[0].proto == proto

@@ -193,6 +193,12 @@ def test_the_envelope_lends_its_account_and_region_to_a_finding_without():
     assert (finding.account, finding.region) == ("9", "us-east-2")
 
 
+def test_long_ids_are_bounded_and_still_told_apart():
+    ids = {only(changed(id="x" * 1000 + end)).id for end in "ab"}
+    assert len(ids) == 2
+    assert max(map(len, ids)) == 300
+
+
 def test_a_window_told_backwards_is_still_the_whole_window():
     finding = only(
         changed(service__eventFirstSeen="2007-03-20T20:17:14Z", service__eventLastSeen="2007-03-20T18:04:19Z")

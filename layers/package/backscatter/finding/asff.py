@@ -41,7 +41,7 @@ def read(document: Mapping[str, object], place: Place) -> Iterator[Finding]:
         if time is not None
     ]
     kind = (product.text(_SERVICE + "action/actionType") or action.text("ActionType")).upper()
-    finding_id = fields.text("Id", 512)
+    finding_id = fields.identifier("Id")
     if not finding_id:
         raise place.error("field Id: a Security Hub finding without an id")
     yield Finding(

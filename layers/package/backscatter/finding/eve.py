@@ -63,7 +63,7 @@ def _finding(event: Fields, source: str, told: int | None) -> Finding:
     )
     packet, notes = _packet(event, conversation)
     return Finding(
-        id=event.text("id") or _id(event, alert, conversation),
+        id=_id(event, alert, conversation),
         source=source,
         type=alert.text("signature_id"),
         title=alert.text("signature", TITLE_CHARS) or f"signature {alert.text('signature_id')}",
@@ -89,7 +89,10 @@ def _vlan(event: Fields) -> Iterator[int]:
 
 
 def _id(event: Fields, alert: Fields, conversation: Tuple) -> str:
-    """An id from what makes the alert itself, in a fixed order: the order of the JSON's keys changes nothing."""
+    """An id from what makes the alert itself, in a fixed order: the order of the JSON's keys changes nothing.
+
+    A field `id` that somebody's pipeline adds is not trusted: alerts that share one would be taken for one alert.
+    """
     essence = [
         *(event.text(name) for name in ("flow_id", "timestamp", "pcap_cnt", "tx_id")),
         *(alert.text(name) for name in ("gid", "signature_id")),

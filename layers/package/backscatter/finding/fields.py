@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import math
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -122,6 +124,14 @@ class Fields:
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             raise self._wrong(name, value, "text")
         return clean(value if isinstance(value, str) else _digits(value), limit)
+
+    def identifier(self, name: str) -> str:
+        """A text that tells things apart, so it is never cut to the same as another; "" where it is absent."""
+        whole = self.text(name, sys.maxsize)
+        if len(whole) <= NAME_CHARS:
+            return whole
+        digest = hashlib.sha256(whole.encode()).hexdigest()[:32]
+        return f"{whole[: NAME_CHARS - len(digest) - 1]}…{digest}"
 
     def texts(self, name: str, limit: int) -> list[str]:
         """A list of texts; empty where it is absent."""

@@ -35,7 +35,7 @@ def read(document: Mapping[str, object], place: Place) -> Iterator[Finding]:
     action = service.child("action")
     kind = action.text("actionType").upper()
     seen = [time for time in (service.moment("eventFirstSeen"), service.moment("eventLastSeen")) if time is not None]
-    finding_id = fields.text("id")
+    finding_id = fields.identifier("id")
     if not finding_id:
         raise place.error("field id: a GuardDuty finding without an id")
     yield Finding(

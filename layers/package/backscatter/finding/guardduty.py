@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 NOT_NETWORK = frozenset({"AWS_API_CALL", "DNS_REQUEST", "KUBERNETES_API_CALL", "RDS_LOGIN_ATTEMPT"})
 
 #: More probe details, or interfaces of an instance, than AWS gives.
-MOST_PROBES, MOST_INTERFACES = 1000, 64
+MOST_PROBES, MOST_INTERFACES = 256, 64
 
 
 def is_finding(document: Mapping[str, object]) -> bool:

@@ -108,25 +108,34 @@ def _flags(flow: Mapping[str, Any]) -> str:
 
 
 def _totals(read: Captures, kept: FlowTable, wanted: Filter) -> dict[str, Any]:
+    censuses = list(read.censuses)
     rows = kept.rows
     if wanted.is_empty:
-        packets, first, last = read.packets, read.first, read.last
+        packets, span = sum(census.packets for census in censuses), read.span
     else:
         packets = int(rows["src_packets"].sum() + rows["dst_packets"].sum())
-        first, last = (int(rows["start"].min()), int(rows["end"].max())) if len(rows) else (None, None)
+        span = (int(rows["start"].min()), int(rows["end"].max())) if len(rows) else None
     return {
-        "captures": read.count,
+        "captures": len(read.files),
         "packets": packets,
-        "bytes": read.size,
+        "bytes": sum(file.source.size for file in read.files.values()),
         "flows": len(kept),
-        "first": None if first is None else rfc3339(first),
-        "last": None if last is None else rfc3339(last),
-        "non_ip": read.non_ip,
-        "undecodable": read.undecodable,
-        "damaged_bytes": read.damaged_bytes,
-        "seconds": 0 if first is None or last is None else (last - first) / 10**9,
-        "store": read.store_cost(),
+        "first": rfc3339(span[0]) if span else None,
+        "last": rfc3339(span[1]) if span else None,
+        "non_ip": sum(census.non_ip for census in censuses),
+        "undecodable": sum(census.undecodable for census in censuses),
+        "damaged_bytes": sum(damage.length for piece in read.pieces for damage in piece.damage),
+        "seconds": (span[1] - span[0]) / 10**9 if span else 0,
+        "store": _store(read),
     }
+
+
+def _store(read: Captures) -> dict[str, int]:
+    """What ingest would write for these files."""
+    from backscatter.store.captures import store_cost  # noqa: PLC0415 - only a summary tells what storing costs
+
+    costs = [store_cost(sensor.table, *sensor.censuses) for sensor in read.sensors]
+    return {part: sum(cost[part] for cost in costs) for part in ("items", "bytes", "write_units")}
 
 
 def _shown(value: object) -> str:

@@ -5,23 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from backscatter.capture.reader import open_capture
 from backscatter.cli.main import Failure
 from backscatter.cli.terminal import Meter
-from backscatter.decode.columns import Packets
 from backscatter.decode.decoder import Decoder
-from backscatter.errors import CaptureError
-from backscatter.flow.build import build_flows
+from backscatter.flow.lookup import TableScene
+from backscatter.flow.read import Piece, group_sensors, read_piece, sensor_flows
 from backscatter.flow.table import FlowTable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from backscatter.capture.layout import Layout
-    from backscatter.capture.reader import Reader
     from backscatter.capture.record import Damage
     from backscatter.cli.source import Source
     from backscatter.cli.terminal import Speaker
+    from backscatter.flow.census import Census
+    from backscatter.flow.read import PieceRead, SensorFlows
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,37 +31,80 @@ class File:
     layout: Layout
 
 
-def read_captures(found: Sequence[Source], speaker: Speaker):
+@dataclass(frozen=True, slots=True)
+class Captures:
+    """Everything that the files of a command hold.
+
+    files    by name; those that are captures
+    sensors  the views of the network that they are: flows and censuses of each
+    """
+
+    files: dict[str, File]
+    sensors: tuple[SensorFlows, ...]
+
+    @property
+    def censuses(self) -> Iterator[Census]:
+        """What each file with packets says of itself."""
+        return (census for sensor in self.sensors for census in sensor.censuses)
+
+    @property
+    def pieces(self) -> Iterator[PieceRead]:
+        """Each file as it was read."""
+        return (piece for sensor in self.sensors for piece in sensor.pieces)
+
+    @property
+    def span(self) -> tuple[int, int] | None:
+        """Times (ns) of the first and the last packet of all files; None without packets."""
+        spans = [(census.start, census.end) for census in self.censuses]
+        return (min(start for start, _ in spans), max(end for _, end in spans)) if spans else None
+
+    def table(self) -> FlowTable:
+        """The flows of all sensors, ordered by start; views of one conversation stay rows of their own."""
+        tables = [sensor.table for sensor in self.sensors]
+        return tables[0] if len(tables) == 1 else FlowTable.joined(tables)
+
+    def scene(self) -> TableScene:
+        """What a judge looks at."""
+        return TableScene(self.sensors)
+
+
+def read_captures(found: Sequence[Source], speaker: Speaker) -> Captures:
+    """Read what is a capture of the files found; tell `speaker` what is none, and what of the others is damaged.
+
+    Raises Failure where there is no capture at all.
+    """
     decoder = Decoder()
-    files, readers, parts = [], [], []
+    files: dict[str, File] = {}
+    pieces: list[PieceRead] = []
     with Meter("reading captures", sum(source.size for source in found)) as meter:
         for source in found:
-            with source.open() as stream:
-                try:
-                    reader = open_capture(stream, source.name)
-                except CaptureError as error:
-                    speaker.problem(str(error))
-                    continue
-                tables = []
-                for block in reader.blocks():
-                    tables.append(decoder.decode(block, len(files)))
-                told_damage(source.name, reader.damage, speaker)
-            files.append(File(source, reader.layout))
-            readers.append(reader)
-            parts.append(Packets.joined(tables))
-    if not files:
+            piece = _read(source, decoder, speaker, meter)
+            if piece is not None and piece.layout is not None:
+                files[source.name] = File(source, piece.layout)
+                pieces.append(piece)
+    if not pieces:
         raise Failure("no capture could be read")
-    return Captures(files, readers, parts, decoder)
+    sensors = []
+    for group in group_sensors([piece.span for piece in pieces]):
+        of_sensor = [pieces[index] for index in group]
+        sensors.append(sensor_flows(of_sensor[0].name, of_sensor, decoder))
+    return Captures(files, tuple(sensors))
 
 
-class Captures:
-    def __init__(s, files, readers, parts, decoder):
-        s.t = build_flows(
-            Packets.joined(parts), decoder.scopes.values, decoder.tunnels.values, pieces=[f.source.name for f in files]
-        )
-
-    def table(s):
-        return s.t
+def _read(source: Source, decoder: Decoder, speaker: Speaker, meter: Meter) -> PieceRead | None:
+    """A file decoded; None, and a problem told, where it is no capture or cannot be read at all."""
+    try:
+        stream = source.open()
+        piece = read_piece(Piece(source.name, lambda: stream), decoder, progress=lambda _: meter.at(stream.tell()))
+    except OSError as error:
+        speaker.problem(f"{source.name}: {error.strerror or error}")
+        return None
+    meter.done(source.size)
+    if piece.layout is None:
+        speaker.problem(str(piece.error))
+        return None
+    told_damage(source.name, piece.damage, speaker)
+    return piece
 
 
 def told_damage(name: str, damage: Iterable[Damage], speaker: Speaker) -> None:

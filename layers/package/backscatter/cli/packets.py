@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -139,17 +140,13 @@ def _choose(source: Source, wanted: Filter, speaker: Speaker, meter: Meter) -> C
         except CaptureError as error:
             speaker.problem(str(error))
             return None
-        done = 0
-        try:
-            for block in reader.blocks():
-                mask = wanted.packets(decoder.decode(block), decoder.scopes.values)
-                times.append(block.time[mask])
-                offsets.append(block.offset[mask])
-                linktypes.update(np.unique(block.linktype[mask]).tolist())
-                meter.advance(stream.tell() - done)
-                done = stream.tell()
-        except CaptureError as error:  # a limit: what came before it is kept
-            speaker.problem(str(error))
+        for block in reader.blocks():
+            mask = wanted.packets(decoder.decode(block), decoder.scopes.values)
+            times.append(block.time[mask])
+            offsets.append(block.offset[mask])
+            linktypes.update(np.unique(block.linktype[mask]).tolist())
+            meter.at(stream.tell())
+        meter.done(source.size)
         told_damage(source.name, reader.damage, speaker)
     return Chosen(np.concatenate(times), np.concatenate(offsets), frozenset(linktypes))
 
@@ -210,7 +207,7 @@ def _write(target: str, records: Iterator[Record], linktypes: set[int]) -> int:
         )
     linktype = min(linktypes, default=1)
     if target == STDIN:
-        return _write_records(click.get_binary_stream("stdout"), records, linktype)
+        return _write_records(sys.stdout.buffer, records, linktype)
     path = Path(target)
     if path.exists() and not path.is_file():  # a pipe or a device is written where it stands
         with path.open("wb") as stream:

@@ -49,12 +49,12 @@ class Speaker:
 
 
 class Meter:
-    """A progress bar over bytes on stderr: only on a terminal, only once the work turns out to be long."""
+    """A progress bar over the bytes of files, on stderr: only on a terminal, and only once the work turns out long."""
 
-    def __init__(self, what: str, total: int | None) -> None:
+    def __init__(self, what: str, total: int) -> None:
         self._what = what
         self._total = total
-        self._done = 0
+        self._before = 0
         self._since = time.monotonic()
         self._progress: Progress | None = None
         self._task: TaskID | None = None
@@ -69,13 +69,16 @@ class Meter:
         if self._progress is not None:
             self._progress.stop()
 
-    def advance(self, count: int) -> None:
-        """`count` more bytes are done."""
-        self._done += count
+    def at(self, position: int) -> None:
+        """The file at hand is read up to a position in bytes."""
         if self._progress is not None and self._task is not None:
-            self._progress.update(self._task, completed=self._done)
+            self._progress.update(self._task, completed=self._before + position)
         elif self._shown and time.monotonic() - self._since > PATIENCE:
             self._start()
+
+    def done(self, size: int) -> None:
+        """The file at hand, of `size` bytes, is done."""
+        self._before += size
 
     def _start(self) -> None:
         from rich.console import Console  # noqa: PLC0415 - short work never needs it
@@ -83,5 +86,5 @@ class Meter:
 
         columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
         self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
-        self._task = self._progress.add_task(self._what, total=self._total, completed=self._done)
+        self._task = self._progress.add_task(self._what, total=self._total, completed=self._before)
         self._progress.start()

@@ -142,7 +142,7 @@ def triage(
 
 def _alerts(found: Sequence[Source], read: Captures, speaker: Speaker) -> list[Finding]:
     """The alerts of all files, each once. Raises Failure where there were only unreadable ones."""
-    year = None if read.first is None else datetime.fromtimestamp(read.first // 10**9, UTC).year
+    year = datetime.fromtimestamp(read.span[0] // 10**9, UTC).year if read.span else None
     alerts: dict[tuple[str, str, str], Finding] = {}
     broken = False
     for finding in _read_alerts(found, year):
@@ -166,6 +166,7 @@ def _read_alerts(found: Sequence[Source], year: int | None) -> Iterator[Finding 
 
 def _finding_of(conversation: Tuple, at: int | None, read: Captures) -> Finding:
     """The person's own question as a finding: about the moment given, or all that the captures hold."""
+    first, last = (read.span or (None, None)) if at is None else (at, at)
     text = f"{conversation.proto} {end_text(conversation.a)} > {end_text(conversation.b)}"
     return Finding(
         id=f"tuple:{text}",
@@ -173,8 +174,8 @@ def _finding_of(conversation: Tuple, at: int | None, read: Captures) -> Finding:
         type="tuple",
         title=text,
         severity=None,
-        first_seen=read.first if at is None else at,
-        last_seen=read.last if at is None else at,
+        first_seen=first,
+        last_seen=last,
         tuples=(conversation,),
         origin="--tuple",
         original=text,

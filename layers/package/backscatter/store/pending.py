@@ -127,7 +127,8 @@ def remember(
         state = fresh
         if known:
             # What was told stays told, and updates that come every few minutes do not stretch the patience.
-            state = revised(fresh, **{name: getattr(known, name) for name in _OUTLIVES_AN_UPDATE})
+            lasting = {name: getattr(known, name) for name in _OUTLIVES_AN_UPDATE}
+            state = revised(dataclasses.replace(fresh, **lasting))
         # The state comes last: until it is there, whoever finds the rest finds nothing and leaves it alone.
         items.put_all([finding_item(state, text), *waiting_items(state), due_item(state)])
         if known is None:

@@ -31,6 +31,11 @@ class NotNow(BackscatterError):
     """Too little of the function's time is left to begin; the message goes back to the queue."""
 
 
+def in_a_hurry(context: LambdaContext) -> bool:
+    """Whether too little of the function's time is left to begin on anything."""
+    return context.get_remaining_time_in_millis() < LEAST_MILLISECONDS
+
+
 def work_off(
     record: SQSRecord, context: LambdaContext, stack: Stack, logger: Logger, work: Callable[[Event], None]
 ) -> None:
@@ -38,7 +43,7 @@ def work_off(
 
     Raises whatever may pass by itself: then the message is delivered again, after five times to the dead-letter queue.
     """
-    if context.get_remaining_time_in_millis() < LEAST_MILLISECONDS:
+    if in_a_hurry(context):
         logger.info("Put off: too little time is left", message_id=record.message_id)
         raise NotNow(f"{record.message_id} was put off: too little time is left")
     try:

@@ -69,7 +69,7 @@ def ingest(stack: Stack, name: ObjectName) -> Ingested:
         layout=piece.layout.to_json(),
         expires_at=int(time.time()) + stack.keep_seconds,
     )
-    listed = {"group": GROUP, "capture": capture_id(source), "start": census.start, "end": census.end}
+    listed = {"capture": capture_id(source), "start": census.start, "piece": census.piece}
     stack.sqs.send_message(
         QueueUrl=stack.environment["CORRELATE_QUEUE_URL"], MessageBody=our_event(CAPTURE_LISTED, listed)
     )

@@ -172,14 +172,16 @@ def conn_states(halves: Halves, ends: Endpoints) -> NDArray[np.uint8]:
 
 
 def _only_syn_before_rst(halves: Halves) -> Bools:
-    r"""Flows that begin with SYN and whose src says nothing else before RST: histories like S[^HAFGIQ]*R.*."""
+    r"""Flows that begin with SYN and whose src says nothing else before RST: histories like S[^HAFGIQ]*R.*.
+
+    H needs no look: behind a SYN of the same side Zeek writes it only where something else closed the side before.
+    """
     flags = halves.flags
     control = flags & (SYN | FIN | RST)
     pure = halves.dense(((flags & (SYN | FIN | RST | ACK)) == SYN)[halves.start]).reshape(-1, 2)[:, 0]
     rst = first_position(halves, control == RST)[:, 0]
     pure_ack = (control == 0) & (halves.payload == 0) & ((flags & ACK) != 0)
-    synack = (control == SYN) & ((flags & ACK) != 0)
     several = (control & (control - 1)) != 0
-    other = first_position(halves, pure_ack | synack | several | (control == FIN))[:, 0]
+    other = first_position(halves, pure_ack | several | (control == FIN))[:, 0]
     only: Bools = pure & (rst != NEVER) & (rst < other)
     return only

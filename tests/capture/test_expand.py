@@ -109,6 +109,14 @@ def test_what_came_out_before_a_corrupt_place_is_kept():
     assert "corrupt" in reader.damage[-1].reason
 
 
+def test_frames_of_zstd_without_data_are_passed_over():
+    skippable = b"\x50\x2a\x4d\x18" + (5).to_bytes(4, "little") + b"index"
+    data = COMPRESS["zstd"](CAPTURE[:5000]) + skippable + COMPRESS["zstd"](CAPTURE[5000:]) + skippable
+    out, source = expanded(data)
+    assert out == CAPTURE
+    assert source.trouble == ""
+
+
 def test_garbage_behind_a_stream_is_told():
     out, source = expanded(gzip.compress(CAPTURE) + b"garbage")
     assert out == CAPTURE

@@ -140,9 +140,17 @@ def test_more_interfaces_than_the_limit_stop_the_reading_and_keep_what_came_befo
     assert "limit interfaces" in str(reader.stopped)
 
 
+def test_many_bad_blocks_are_told_in_bounded_room_and_time():
+    bad = packet(b"", 2, 9)
+    reader, records = read(section() + interface() + (bad + packet(b"", 1)) * 30_000)
+    assert len(records) == 30_000
+    assert len(reader.damage) == 1000
+    assert sum(damage.length for damage in reader.damage) == 30_000 * len(bad)
+
+
 def test_sections_that_repeat_their_predecessor_need_no_room():
     one = section() + interface() + packet(FRAME, 1)
-    reader, records = read(one * 50, sections=1)
+    reader, records = read(one * 50, sections=1, interfaces=2)
     assert len(records) == 50
     assert reader.stopped is None
     assert len(reader.layout.sections) == 1

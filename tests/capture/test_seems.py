@@ -28,6 +28,8 @@ ERF = b"".join(
         (b"PK\3\4....", "zip"),
         (b"#separator \\x09\n", "Zeek"),
         (b"a line of text\n", "text"),
+        ("Zäune".encode()[:2], "text"),
+        (b"\xff\xfe\xfd", "unknown data"),
         (b"\0\1\2\3\4\5\6\7\x08", "begins with 00 01 02 03"),
         (pcap([])[:20], "cut short in its file header"),
         (b"\n\r\r\n\0\0", "cut short in its file header"),

@@ -222,6 +222,12 @@ def test_a_datagram_to_a_tunnel_port_that_is_no_tunnel_stays_a_datagram(port, pa
     has(row, status=OK, tunnels=(), scope="vlan:6", src="192.0.2.1", dst_port=port, payload=len(payload))
 
 
+def test_nothing_behind_the_end_of_a_datagram_is_inside_it():
+    """Padding and trailers are attacker's room for packets that no host ever saw."""
+    short = udp("192.0.2.1", 5, "192.0.2.2", 4789, struct.pack(">II", 0x08000000, 7 << 8) + ether(SYNACK)[:14])
+    has(one(ether(short) + SYNACK), tunnels=(), src="192.0.2.1", payload=22)
+
+
 def test_gre_and_ip_in_ip_are_opened():
     has(one(ether(ip("10.0.0.1", "10.0.0.2", 4, SYNACK))), tunnels=("ipip",), src="193.109.122.67")
     has(one(ether(ip("10.0.0.1", "10.0.0.2", 41, tcp("::1", 1, "::2", 2, "S")))), tunnels=("ipip",), src="::1")
@@ -395,9 +401,10 @@ def test_quotes_are_read_through_extension_headers_and_without_their_lengths():
     (quote,) = one(ether(icmp_error("2001:db8::5", "2001:db8::1", 1, 4, quoted, keep=1232)))["quotes"]
     assert (quote["proto"], quote["src_port"], quote["dst_port"]) == (17, 5, 53)
     swapped = bytearray(tcp("192.0.2.1", 5, "203.0.113.9", 80, "S", seq=77))
-    swapped[2:4] = b"\x28\x00"
-    (quote,) = one(ether(icmp_error("198.51.100.1", "192.0.2.1", 11, 0, bytes(swapped))))["quotes"]
-    assert (quote["has_ports"], quote["src_port"], quote["seq"]) == (1, 5, 77)
+    for length in (b"\x28\x00", b"\x00\x05", b"\x00\x14"):
+        swapped[2:4] = length
+        (quote,) = one(ether(icmp_error("198.51.100.1", "192.0.2.1", 11, 0, bytes(swapped))))["quotes"]
+        assert (quote["has_ports"], quote["src_port"], quote["seq"]) == (1, 5, 77)
 
 
 @pytest.mark.parametrize("keep", [0, 10, 19])

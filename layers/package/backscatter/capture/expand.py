@@ -17,14 +17,18 @@ if TYPE_CHECKING:
 
     from backscatter.capture.limits import Limits
 
-#: Compressed bytes read at a time: small, so that little is in flight when a stream turns out to be damaged.
-STEP = 64 * 1024
+#: Compressed bytes read at a time. What lies behind the end of a member is copied once for each member, so that a
+#: larger step would make a file of many tiny members slow.
+STEP = 16 * 1024
 
 #: Expanded bytes taken at a time: how far a stream can go over its limits before that is noticed.
 MOST_AT_ONCE = 2**20
 
 #: A zstd frame that needs a larger window than this is refused; it is what the zstd command allows without asking.
 ZSTD_WINDOW = 2**27
+
+#: Bytes 1 to 3 of a zstd frame that carries no data, such as the index of a seekable file.
+SKIPPABLE = b"\x2a\x4d\x18"
 
 
 class Corrupt(Exception):
@@ -259,7 +263,7 @@ class Expanded:
                 break
             rest = rest.lstrip(b"\0") + data
         rest = rest.lstrip(b"\0")
-        if rest.startswith(self._magic):
+        if rest.startswith(self._magic) or (self.compression == "zstd" and rest[1:4] == SKIPPABLE):
             self._member = self._new()
             self._input = rest
         else:

@@ -13,8 +13,8 @@ class Limits:
 
     record_bytes     captured bytes of one packet; libpcap's own bound for ordinary link types
     block_bytes      one pcapng block, of whatever type
-    interfaces       interface descriptions of all sections of one pcapng together
-    sections         sections of one pcapng that differ from their predecessor
+    interfaces       interface descriptions of those sections of one pcapng that differ from their predecessor
+    sections         such sections
     expansion_ratio  expanded bytes a compressed byte, looked at once `ratio_from` bytes came out
     ratio_from       before this many expanded bytes any ratio is fine: a small capture may be all zeros
     expanded_bytes   of the whole stream

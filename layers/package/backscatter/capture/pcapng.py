@@ -99,7 +99,7 @@ class PcapngWalker:
         self._limits = limits
         self._section = Section(0, "<", ())
         self._interfaces: list[Interface] = []
-        self._described = 0
+        self._kept = 0
         self._number = -1
         self._before = 0
         self._drops: dict[tuple[int, int], int] = {}
@@ -110,9 +110,9 @@ class PcapngWalker:
         return sum(self._drops.values()) if self._drops else None
 
     def close(self) -> bool:
-        """Notes the section that ended in the layout; whether the layout has room for it."""
-        if self._number >= 0:
-            self._layout.add(self._current())
+        """Notes the section that ended in the layout; whether the layout has room for another."""
+        if self._number >= 0 and self._layout.add(self._current()):
+            self._kept += len(self._interfaces)
         return len(self._layout.sections) <= self._limits.sections
 
     def _current(self) -> Section:
@@ -167,8 +167,7 @@ class PcapngWalker:
             interface = read_interface(data, start, end, order)
             # a short description still counts, or the numbers of those behind it would shift
             self._interfaces.append(interface or Interface(linktype=0xFFFF))
-            self._described += 1
-            if self._described > self._limits.interfaces:
+            if self._kept + len(self._interfaces) > self._limits.interfaces:
                 walk.lie, walk.over = f"more than {self._limits.interfaces} interfaces (limit interfaces)", True
             if interface is None:
                 walk.skipped.append((at, next_at - at, "an interface description is too short"))

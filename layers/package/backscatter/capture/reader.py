@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from bisect import bisect_left
 from typing import TYPE_CHECKING, BinaryIO
 
 from backscatter.capture.expand import Expanded
@@ -95,10 +96,10 @@ class Reader:
         records = walk.records
         for index, length, reason in walk.skipped:
             offset = base + index
-            earlier = [record.time for record in records if record.offset < offset]
-            later = [record.time for record in records if record.offset > offset]
-            after = earlier[-1] if earlier else self._last
-            self._note(Damage(offset, length, reason, after, later[0] if later else None))
+            following = bisect_left(records, offset, key=lambda record: record.offset)
+            after = records[following - 1].time if following else self._last
+            before = records[following].time if following < len(records) else None
+            self._note(Damage(offset, length, reason, after, before))
         if records:
             self._last = records[-1].time
             yield block_of(data, records)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import struct
 from typing import TYPE_CHECKING
 
@@ -44,6 +45,15 @@ def _is_erf(head: bytes) -> bool:
     return near and (next_kind & 0x7F) in range(1, 49) and next_length >= 16
 
 
+def _is_text(head: bytes) -> bool:
+    """Whether it is UTF-8, but for a character cut at its end, and has no control characters but those of text."""
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return False
+    return all(character in "\t\n\r\x1b" or character >= " " for character in text)
+
+
 def seems(source: Expanded) -> str:
     """What the beginning of `source` looks like, in a few words."""
     head = source.peek(65536)
@@ -66,6 +76,6 @@ def seems(source: Expanded) -> str:
     text = head.lstrip()
     if text[:1] in {b"{", b"["} and b"\0" not in head:
         return f"JSON{inside}"
-    if all(byte in b"\t\n\r\x1b" or byte >= 32 for byte in head[:512]):
+    if _is_text(head[:512]):
         return f"text{inside}"
     return f"unknown data{inside} that begins with {head[:8].hex(' ')}"

@@ -46,21 +46,23 @@ class Ip(NamedTuple):
     more: bool = False
 
 
-def read_ip(frame: bytes, kind: int, start: int, end: int) -> Ip | None:
+def read_ip(frame: bytes, kind: int, start: int, end: int, *, lengths: bool = True) -> Ip | None:
     """The IP packet of EtherType `kind` at `start`, `end` as the frame had it on the wire. None if unreadable.
 
-    A length that goes beyond the frame is believed: truncated mirror packets look like that.
+    A length that goes beyond the frame is believed: truncated mirror packets look like that. Without `lengths` the
+    packet goes to `end` whatever its header says, as quoted packets do.
     """
     if kind == IPV4:
-        return _ip4(frame, start, end)
-    return _ip6(frame, start, end) if kind == IPV6 else None
+        return _ip4(frame, start, end, lengths=lengths)
+    return _ip6(frame, start, end, lengths=lengths) if kind == IPV6 else None
 
 
-def _ip4(frame: bytes, start: int, end: int) -> Ip | None:
-    header = whole(Ip4, frame, start, len(frame))
+def _ip4(frame: bytes, start: int, end: int, *, lengths: bool) -> Ip | None:
+    header = whole(Ip4, frame, start, end)
     if header is None or header.v != 4 or header.hl < 5:
         return None
-    length = header.len or end - start
+    # offloaded segmentation has 0: the frame knows
+    length = header.len if header.len and lengths else end - start
     if length < header.hl * 4:
         return None
     body, end = start + header.hl * 4, start + length
@@ -81,12 +83,12 @@ def _ip4(frame: bytes, start: int, end: int) -> Ip | None:
     return ip if ip.offset else _behind_extensions(frame, ip)
 
 
-def _ip6(frame: bytes, start: int, end: int) -> Ip | None:
-    header = whole(Ip6, frame, start, len(frame))
+def _ip6(frame: bytes, start: int, end: int, *, lengths: bool) -> Ip | None:
+    header = whole(Ip6, frame, start, end)
     if header is None or header.v != 6:
         return None
     # jumbograms and offloaded segmentation have 0: the frame knows
-    length = 40 + header.plen if header.plen else max(40, end - start)
+    length = 40 + header.plen if header.plen and lengths else end - start
     body, end = start + 40, start + length
     ip = Ip(
         6,

@@ -14,9 +14,7 @@ from backscatter.decode.columns import NO_FLAGS, NON_IP
 from backscatter.decode.decoder import innermost
 from backscatter.decode.headers import Icmp, Tcp, Udp, cut
 from backscatter.decode.icmp import ICMP, ICMP6
-from backscatter.decode.ip import read_ip
-from backscatter.decode.link import raw_ip
-from backscatter.decode.transport import SCTP, TCP, UDP, tcp, udp_payload
+from backscatter.decode.transport import SCTP, TCP, UDP, quoted_ip, tcp, udp_payload
 
 if TYPE_CHECKING:
     from backscatter.capture.record import RecordBlock
@@ -197,12 +195,10 @@ def _icmp(frame: bytes, ip: Ip) -> str:
 
 def _about(words: str, code: int, frame: bytes, ip: Ip) -> str:
     """An error's words with what it says of the packet that it quotes."""
-    start, captured = ip.body + 8, frame[: ip.stop]
-    network = raw_ip(captured, start, ip.stop)
-    quoted = read_ip(captured, network.kind, start, ip.stop) if network else None
+    quoted = quoted_ip(frame, ip)
     if quoted is None:
         return words.format(dst="?", port="port ?", proto="protocol ?", code=code)
-    ends = _ports(frame, quoted._replace(stop=ip.stop))
+    ends = _ports(frame, quoted)
     kind = {TCP: "tcp port", UDP: "udp port", SCTP: "sctp port"}.get(quoted.proto, "port")
     return words.format(
         dst=_address(quoted, quoted.dst),

@@ -100,19 +100,23 @@ def icmp(frame: bytes, ip: Ip) -> Row:
     }
 
 
-def quote(frame: bytes, ip: Ip) -> Row | None:
-    """The packet that an ICMP error quotes, as fields of QUOTE without `packet`; None where there is none.
+def quoted_ip(frame: bytes, ip: Ip) -> Ip | None:
+    """The IP header behind the two words of an ICMP error's own; None where there is none.
 
-    Length fields of quoted packets are not believed: stacks have been sending them in the wrong byte order for ever.
+    Its length field is not believed: some stacks quote it in the wrong byte order.
     """
-    start = ip.body + 8
-    if ip.proto not in ERRORS or ip.stop <= start or frame[ip.body] not in ERRORS[ip.proto]:
+    captured, start = frame[: ip.stop], ip.body + 8
+    network = raw_ip(captured, start, ip.stop)
+    return read_ip(captured, network.kind, start, ip.stop, lengths=False) if network else None
+
+
+def quote(frame: bytes, ip: Ip) -> Row | None:
+    """The packet that an ICMP error quotes, as fields of QUOTE without `packet`; None where there is none."""
+    if ip.proto not in ERRORS or ip.stop <= ip.body or frame[ip.body] not in ERRORS[ip.proto]:
         return None
-    network = raw_ip(frame[: ip.stop], start, ip.stop)
-    inner = read_ip(frame[: ip.stop], network.kind, start, ip.stop) if network else None
+    inner = quoted_ip(frame, ip)
     if inner is None:
         return None
-    inner = inner._replace(end=ip.end, stop=ip.stop)
     row = {} if inner.offset else transport(frame, inner)
     return addresses(inner) | {
         "version": inner.version,

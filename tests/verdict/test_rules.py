@@ -230,6 +230,11 @@ def test_r4_holds_when_our_answer_was_delivered_just_before_the_synack(tape):
     assert verdict_of(tape.synack(300.001).refusal(300).judged()) == (Label.BACKSCATTER, "R4", 97)
 
 
+def test_r4_holds_when_the_server_s_port_was_closed_for_a_while_before(tape):
+    tape.theirs(298, "RA", seq=0, ack=ISN).backscatter(300)
+    assert verdict_of(tape.judged()) == (Label.BACKSCATTER, "R4", 97)
+
+
 @pytest.mark.parametrize(("before", "confidence"), [(126, 85), (31, 85), (29, 60), (1, 60)])
 def test_r5_less_look_back_gives_less_confidence(before, confidence):
     verdict = Tape().ordinary(300 - before, 600, every=5).backscatter(300).judged()

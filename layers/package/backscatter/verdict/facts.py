@@ -173,9 +173,15 @@ class Facts:
 
     @cached_property
     def answer_first(self) -> bool:
-        """Whether it began with the remote end's SYN+ACK (or, reordered, with our exact answer to it)."""
+        """Whether it began with the remote end's SYN+ACK (or, reordered, with our exact answer to it).
+
+        RST+ACKs with seq 0 may come before it: a flooded server whose port was closed for a while answers so, and they
+        answer a SYN just as a SYN+ACK does.
+        """
         synack = min((flow.remote.synack_time for flow in self.flows if flow.remote.synacks), default=None)
-        if synack is None or any(flow.remote.first and flow.remote.first < synack for flow in self.flows):
+        if synack is None:
+            return False
+        if any(0 < flow.remote.first < synack and flow.remote.rsts != flow.remote.reset_syns for flow in self.flows):
             return False
         spoke = min((flow.local.first for flow in self.flows if flow.local.packets), default=synack)
         return spoke >= synack or (self.exact and synack - spoke <= REORDERED)

@@ -44,7 +44,9 @@ def write(path: Path, records: list[Record], **how) -> str:
     return str(path)
 
 
-def run(*arguments: str, stdin: bytes | None = None) -> tuple[int, bytes, str]:
+def run(
+    *arguments: str, stdin: bytes | None = None, environment: dict[str, str] | None = None
+) -> tuple[int, bytes, str]:
     """The real command in a process of its own: exit code, stdout, stderr."""
     done = subprocess.run(
         [sys.executable, "-m", "backscatter", *arguments],
@@ -52,6 +54,6 @@ def run(*arguments: str, stdin: bytes | None = None) -> tuple[int, bytes, str]:
         capture_output=True,
         check=False,
         timeout=60,
-        env={**os.environ, "COLUMNS": "60"},
+        env={**os.environ, "COLUMNS": "60", **(environment or {})},
     )
     return done.returncode, done.stdout, done.stderr.decode()

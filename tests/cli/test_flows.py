@@ -128,7 +128,12 @@ def test_a_conversation_cut_by_rotation_is_one_flow(tmp_path):
 def test_files_that_overlap_are_views_that_are_never_summed(tmp_path):
     packets = case.session()
     views = [case.write(tmp_path / f"{name}.pcap", packets) for name in "ab"]
-    assert [one["src_packets"] for one in records(*views)] == [6, 6]
+    found = records(*views)
+    assert [one["src_packets"] for one in found] == [6, 6]
+    assert {one["sensor"] for one in found} == set(views)
+    table = flows(*views).stdout.splitlines()
+    assert table[0].endswith("SENSOR")
+    assert {line.split()[-1] for line in table[1:]} == set(views)
 
 
 def test_the_summary_gives_every_field_of_the_contract(day):

@@ -176,3 +176,41 @@ def test_a_file_name_cannot_speak_to_the_terminal(tmp_path):
     assert result.exit_code == 2
     assert "\x1b" not in result.stderr
     assert "\x07" not in result.stderr
+
+
+def test_a_file_name_of_any_bytes_is_read_and_reported(tmp_path):
+    capture = tmp_path / os.fsdecode(b"caf\xe9\xff.pcap")
+    case.write(capture, case.day())
+    (tmp_path / "alert").write_text(case.ALERT)
+    findings = ("--findings", str(tmp_path / "alert"), "--home", case.LOCAL)
+    code, out, err = case.run("triage", str(capture), *findings, "--report", str(tmp_path / "pages"))
+    assert code == 0, err
+    assert b"BACKSCATTER" in out
+    assert len(list((tmp_path / "pages").iterdir())) == 1
+
+
+def test_a_terminal_of_another_encoding_costs_no_output(tmp_path):
+    path = case.write(tmp_path / "case.pcap", case.pairs())
+    (tmp_path / "eve.json").write_text(case.ALERT.replace("Known Bot", "\u0416nown Bot"), encoding="utf-8")
+    findings = ("--findings", str(tmp_path / "eve.json"), "--home", case.LOCAL)
+    code, out, err = case.run("triage", path, *findings, environment={"PYTHONIOENCODING": "latin-1"})
+    assert (code, err) == (0, "")
+    assert rb"\u0416nown Bot" in out
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_full_disk_is_told(tmp_path):
+    path = case.write(tmp_path / "case.pcap", case.pairs())
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "backscatter", "flows", path], stdout=full, stderr=subprocess.PIPE, check=False
+        )
+    assert (done.returncode, done.stderr) == (2, b"Error: No space left on device\n")
+
+
+def test_a_closed_stdout_is_no_traceback(tmp_path):
+    path = case.write(tmp_path / "case.pcap", case.pairs())
+    done = subprocess.run(
+        ["sh", "-c", f"{sys.executable} -m backscatter flows {path} >&-"], stderr=subprocess.PIPE, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, b"")

@@ -43,6 +43,8 @@ def test_a_filter_that_cannot_be_read_is_wrong_usage_and_names_its_option(comman
         ("--tuple", "icmp 10.0.0.5:8 > 192.0.2.1:0"),
         ("--tuple", "quic 10.0.0.5 > 192.0.2.1"),
         ("--at", "noon"),
+        ("--at", "99999999999"),
+        ("--at", "1969-12-31T23:59:59Z"),
     ],
 )
 def test_a_triage_option_that_cannot_be_read_is_wrong_usage_and_names_itself(option, value):
@@ -65,6 +67,7 @@ def test_a_window_that_ends_before_it_begins_is_wrong_usage():
         ("udp [2001:DB8::1]:53 > [2001:db8::2]", Tuple("udp", End("2001:db8::1", 53), End("2001:db8::2"))),
         ("tcp 2001:db8::1 > 2001:db8::2", Tuple("tcp", End("2001:db8::1"), End("2001:db8::2"))),
         ("icmp 10.0.0.5 > 192.0.2.1", Tuple("icmp", End("10.0.0.5"), End("192.0.2.1"))),
+        ("tcp fe80::1%eth0 > [fe80::2%en1]:80", Tuple("tcp", End("fe80::1"), End("fe80::2", 80))),
         ("47 10.0.0.5 > 192.0.2.1", Tuple("47", End("10.0.0.5"), End("192.0.2.1"))),
         ("6 10.0.0.5 > 192.0.2.1", Tuple("tcp", End("10.0.0.5"), End("192.0.2.1"))),
     ],

@@ -14,7 +14,9 @@ from backscatter.cli.main import examples
 from backscatter.cli.source import sources
 from backscatter.cli.table import Column, print_table
 from backscatter.cli.terminal import Speaker
+from backscatter.finding.model import End
 from backscatter.flow.record import flow_records, rfc3339
+from backscatter.report.text import end_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -73,7 +75,8 @@ def flows(captures: tuple[str, ...], *, summary: bool, as_json: bool, **chosen: 
         for record in flow_records(kept):
             click.echo(json.dumps(record))
     else:
-        print_table(COLUMNS, [_row(record) for record in flow_records(kept)])
+        views = (Column("SENSOR"),) if len(kept.sensors) > 1 else ()
+        print_table((*COLUMNS, *views), [_row(record) for record in flow_records(kept)])
     click.get_current_context().exit(speaker.exit_code)
 
 
@@ -81,21 +84,16 @@ def _row(flow: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         flow["start"].replace("T", " ").removesuffix("Z"),
         flow["proto"],
-        _end(flow["src_ip"], flow["src_port"]),
-        _end(flow["dst_ip"], flow["dst_port"]),
+        end_text(End(flow["src_ip"], flow["src_port"])),
+        end_text(End(flow["dst_ip"], flow["dst_port"])),
         f"{flow['src_packets']}/{flow['dst_packets']}",
         f"{flow['src_bytes']}/{flow['dst_bytes']}",
         _flags(flow),
         flow["history"] or "",
         flow["conn_state"] or "",
         flow["scope"],
+        *((flow["sensor"],) if "sensor" in flow else ()),
     )
-
-
-def _end(ip: str, port: int | None) -> str:
-    if port is None:
-        return ip
-    return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
 
 
 def _flags(flow: Mapping[str, Any]) -> str:

@@ -11,9 +11,12 @@ Data goes to stdout, everything else to stderr. Exit codes:
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -68,6 +71,8 @@ class Commands(click.Group):
         except BackscatterError as error:
             raise Failure(_printable(str(error))) from error
         except OSError as error:
+            if error.filename is None:
+                _forget_stdout()  # it may be stdout that takes no more, as on a full disk
             where = f"{error.filename}: " if error.filename is not None else ""
             raise Failure(_printable(f"{where}{error.strerror or error}")) from error
         except MemoryError as error:
@@ -90,7 +95,18 @@ def _printable(text: str) -> str:
 
 def _forget_stdout() -> None:
     """Send what is still buffered nowhere, or the interpreter would complain about it at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with contextlib.suppress(io.UnsupportedOperation):  # a stream without a descriptor has no reader to lose
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _steady_streams() -> None:
+    """Let no character and no closed stream stop a command: names of files and alerts hold what they like."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # started with the descriptor closed, as by `>&-`
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - for good
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 @click.group(
@@ -113,4 +129,5 @@ def main() -> None:
     """The entry point."""
     # NumPy's BLAS starts a thread pool that nothing here uses: 40 ms of every start.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    _steady_streams()
     cli(prog_name="backscatter")

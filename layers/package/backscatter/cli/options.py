@@ -10,6 +10,7 @@ import click
 
 from backscatter.errors import RequestError
 from backscatter.finding.model import End, Tuple
+from backscatter.flow.address import Address
 from backscatter.flow.filter import Filter, parse_proto, parse_time
 
 if TYPE_CHECKING:
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 AnyFunction = TypeVar("AnyFunction", bound="Callable[..., Any]")
+
+
+#: In ns.
+YEAR = 365 * 24 * 3600 * 10**9
 
 
 def checked(read: Callable[[str], object]) -> Callable[[click.Context, click.Parameter, Any], Any]:
@@ -42,6 +47,14 @@ def read_network(text: str) -> Network:
         raise ValueError(f"{text!r} is no IP address and no network such as 192.0.2.0/24 or 2001:db8::/32") from None
 
 
+def read_moment(text: str) -> int:
+    """A time (ns) around which a judge can look, days before and after: from 1971 on, as far as 64 bits reach."""
+    moment = parse_time(text)
+    if not YEAR <= moment < (1 << 63) - YEAR:
+        raise ValueError(f"{text!r} is before 1971 or after 2261")
+    return moment
+
+
 _TUPLE = re.compile(r"\s*(?P<proto>[\w-]+)\s+(?P<a>\S+?)\s*-?>\s*(?P<b>\S+)\s*", re.ASCII)
 _END = re.compile(r"\[(?P<six>[^]]+)](?::(?P<port6>\d{1,5}))?|(?P<four>[\d.]+)(?::(?P<port4>\d{1,5}))?|(?P<bare>\S+)")
 _PORTLESS = ("icmp", "icmp6")
@@ -56,28 +69,28 @@ def read_tuple(text: str) -> Tuple:
     if found is None:
         raise ValueError(f"{text!r} is no conversation such as 'tcp 10.0.0.5:1024 > 192.0.2.1:6667'")
     proto = parse_proto(found["proto"])
-    a, b = _read_end(found["a"]), _read_end(found["b"])
-    if ipaddress.ip_address(a.ip or "").version != ipaddress.ip_address(b.ip or "").version:
+    (one, sport), (other, dport) = _read_end(found["a"]), _read_end(found["b"])
+    if one.version != other.version:
         raise ValueError(f"{text!r} joins an IPv4 and an IPv6 address")
-    if proto in _PORTLESS and (a.port, b.port) != (None, None):
+    if proto in _PORTLESS and (sport, dport) != (None, None):
         raise ValueError(f"{text!r}: {proto} has no ports")
-    return Tuple(proto, a, b)
+    return Tuple(proto, End(str(one), sport), End(str(other), dport))
 
 
-def _read_end(text: str) -> End:
+def _read_end(text: str) -> tuple[Address, int | None]:
     found = _END.fullmatch(text)
     assert found is not None, "the last alternative takes anything"
     address = found["six"] or found["four"] or found["bare"]
     port = found["port6"] or found["port4"]
     try:
-        ip = str(ipaddress.ip_address(address))
+        ip = Address.parse(address)
     except ValueError:
         raise ValueError(
             f"{text!r} is no address, nor one with a port such as 10.0.0.5:80 or [2001:db8::1]:80"
         ) from None
     if port is not None and not 0 < int(port) < 1 << 16:
         raise ValueError(f"{text!r}: port {port} is not between 1 and 65535")
-    return End(ip, None if port is None else int(port))
+    return ip, None if port is None else int(port)
 
 
 captures = click.argument("captures", metavar="CAPTURE...", nargs=-1, required=True)

@@ -21,7 +21,6 @@ from backscatter.cli.terminal import Speaker
 from backscatter.errors import FindingError
 from backscatter.finding.model import Finding
 from backscatter.finding.recognise import read_findings
-from backscatter.flow.filter import parse_time
 from backscatter.report.record import verdict_record
 from backscatter.report.text import detail, end_text, headline
 from backscatter.verdict.judge import judge
@@ -93,7 +92,7 @@ COLUMNS = (
 )
 @click.option(
     "--at",
-    callback=options.checked(parse_time),
+    callback=options.checked(options.read_moment),
     metavar="TIME",
     help="With --tuple: when; default all of the captures.",
 )

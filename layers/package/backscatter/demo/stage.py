@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
-from rich.panel import Panel
 from rich.text import Text
 
 from backscatter.cloud.dynamo import DynamoItems
+from backscatter.cloud.objects import ObjectName
 from backscatter.demo import case2007
 from backscatter.demo.audience import Audience
 from backscatter.demo.deploy import FINDING_SOURCE, deploy
@@ -58,19 +58,21 @@ class Theatre:
     out: Console
     aside: Console
 
-    def upload(self, key: str, body: bytes) -> CaptureObject:
-        """Put an object into the capture bucket."""
+    def upload(self, key: str, body: bytes) -> list[CaptureObject]:
+        """Put an object into the capture bucket. Returns what it may be known as."""
         bucket = self.stack["CaptureBucket"]
         answer = self.cloud.client("s3").put_object(Bucket=bucket, Key=key, Body=body)
-        return CaptureObject(bucket, key, answer.get("VersionId") or "etag:" + answer["ETag"].strip('"'))
+        # AWS's events name the version; those of ministack do not, so there it is known by its etag.
+        names = ObjectName(bucket, key, answer["VersionId"]), ObjectName(bucket, key, etag=answer["ETag"].strip('"'))
+        return [CaptureObject(bucket, key, name.identity) for name in names]
 
     def upload_capture(self, name: str, body: bytes) -> None:
         """Put a capture into the bucket and wait until it is listed."""
-        source = self.upload(f"{FOLDER}/{name}", body)
+        known_as = self.upload(f"{FOLDER}/{name}", body)
         items = DynamoItems(self.cloud.client("dynamodb"), self.stack["Table"])
         with self.step(f"capture {name} ({len(body):,} bytes) uploaded: waiting for its flows"):
             deadline = time.monotonic() + 60
-            while not is_listed(items, source):
+            while not any(is_listed(items, source) for source in known_as):
                 if time.monotonic() > deadline:
                     raise Failed(f"{name} was not ingested within 60 s; the log of the local cloud ends:\n{self.log()}")
                 time.sleep(0.1)
@@ -102,7 +104,9 @@ class Theatre:
         """Print the mail that told a verdict."""
         mail = self.audience.mail_of(verdict)
         assert mail is not None
-        self.out.print(Panel(Text(mail.body.rstrip()), title=Text(mail.subject), title_align="left"))
+        self.out.print(Text(f"  Subject: {mail.subject}", style="bold"), soft_wrap=True)
+        for line in mail.body.splitlines():
+            self.out.print(Text(f"  {line}"), soft_wrap=True)
 
     @contextlib.contextmanager
     def step(self, what: str) -> Iterator[None]:
@@ -129,13 +133,13 @@ def play() -> int:
                 _real_call(theatre)
                 _where_next(theatre, ready - began, time.monotonic() - ready)
         except RequestError as error:
-            aside.print(Text(f"The demo failed: {error}", style="bold red"))
+            aside.print(Text(f"The demo failed: {error}", style="bold red"), soft_wrap=True)
             return 1
     return 0
 
 
 def _set(cloud: LocalCloud, out: Console, aside: Console) -> Theatre:
-    aside.print(f"A local AWS (ministack) runs on {cloud.endpoint}; nothing leaves this machine.")
+    aside.print(f"A local AWS (ministack) runs on {cloud.endpoint}; nothing leaves this machine.", soft_wrap=True)
     with timed(aside, "building the layers and deploying template.yaml") as say:
         stack = deploy(cloud, parameters={"HomeNetworks": f"{case2007.OURS}/32"}, say=say)
     return Theatre(cloud, stack, Audience(cloud, stack), out, aside)
@@ -157,7 +161,9 @@ def _capture_first(theatre: Theatre) -> None:
     theatre.show_mail(by_sguil)
     by_guardduty = theatre.verdict(theatre.report(case2007.guardduty_finding()), **expected)
     theatre.out.print("The same case as a GuardDuty finding; its verdict as JSON, as EventBridge carries it:")
-    theatre.out.print(Text(_json({name: value for name, value in by_guardduty.items() if name not in LEFT_OUT})))
+    theatre.out.print(
+        Text(_json({name: value for name, value in by_guardduty.items() if name not in LEFT_OUT})), soft_wrap=True
+    )
 
 
 def _finding_first(theatre: Theatre) -> None:
@@ -171,7 +177,7 @@ def _finding_first(theatre: Theatre) -> None:
         raise Failed(f"finding {finding} was told before its capture came")
     theatre.upload_capture("2007-03-21-17-49.pcap", case2007.capture(later))
     verdict = theatre.verdict(finding, verdict="backscatter", rule="R4", band="confirmed")
-    theatre.out.print(Text(f"The capture woke it: {verdict['summary']}"))
+    theatre.out.print(Text(f"The capture woke it: {verdict['summary']}"), soft_wrap=True)
 
 
 def _real_call(theatre: Theatre) -> None:
@@ -186,11 +192,12 @@ def _real_call(theatre: Theatre) -> None:
 def _where_next(theatre: Theatre, setting: float, playing: float) -> None:
     theatre.out.rule("Where to look next", align="left")
     for command, what in NEXT:
-        theatre.out.print(Text(f"{command:<48} {what}"))
+        theatre.out.print(Text(f"{command:<48} {what}"), soft_wrap=True)
     heard = theatre.audience
     theatre.out.print(
         f"All three plays ended as they must: {len(heard.verdicts)} verdicts, {len(heard.mails)} mails, "
-        f"{len(heard.chats)} chat messages; {setting:.0f} s to set up, {playing:.0f} s to play."
+        f"{len(heard.chats)} chat messages; {setting:.0f} s to set up, {playing:.0f} s to play.",
+        soft_wrap=True,
     )
 
 
@@ -221,7 +228,7 @@ def timed(console: Console, what: str) -> Iterator[_Say]:
     began = time.monotonic()
     with _Say(console, what) as say:
         yield say
-    console.print(f"  {what}: {time.monotonic() - began:.1f} s")
+    console.print(f"  {what}: {time.monotonic() - began:.1f} s", soft_wrap=True)
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ import struct
 import pytest
 from tests.capture.ng import block, interface, old_packet, packet, section, simple_packet, statistics
 
+from backscatter.capture import reader as reader_module
 from backscatter.capture.limits import Limits
 from backscatter.capture.reader import open_capture
 
@@ -97,6 +98,18 @@ def test_a_packet_of_an_interface_that_does_not_exist_costs_only_itself():
     (damage,) = reader.damage
     assert (damage.offset, damage.length, damage.after, damage.before) == (len(start), len(bad), 1000, 3000)
     assert "interface 9" in damage.reason
+
+
+def test_damage_at_the_end_of_a_block_knows_what_follows_it(monkeypatch):
+    """Without the time behind it a hole in the middle would look like the end of the capture."""
+    monkeypatch.setattr(reader_module, "MOST_RECORDS", 1)
+    bad = packet(FRAME, 2, 9)
+    reader, _ = read(section() + interface() + packet(FRAME, 1) + bad + bad + packet(FRAME, 3) + bad)
+    assert [(damage.after, damage.before) for damage in reader.damage] == [(1000, 3000), (1000, 3000), (3000, None)]
+    monkeypatch.setattr(reader_module, "MOST_RECORDS", 65536)
+    monkeypatch.setattr(reader_module, "CHUNK", len(section() + interface() + packet(FRAME, 1) + bad))
+    reader, _ = read(section() + interface() + packet(FRAME, 1) + bad + packet(FRAME, 3))
+    assert [(damage.after, damage.before) for damage in reader.damage] == [(1000, 3000)]
 
 
 def test_a_packet_that_claims_more_than_its_block_holds_costs_only_itself():

@@ -310,6 +310,21 @@ def test_a_later_fragment_whose_first_was_not_seen_has_no_ports():
     assert (packets["traits"][-1], packets["src_port"][-1], packets["payload"][-1]) == (FRAGMENT, 0, 100)
 
 
+def test_later_fragments_of_tcp_have_unknown_flags_and_not_none():
+    segment = tcp("192.0.2.1", 5, "192.0.2.2", 6, "A", payload=bytes(76))[20:]
+    first = ip("192.0.2.1", "192.0.2.2", 6, segment, ip_id=77, fragment=0x2000)
+    later = ip("192.0.2.1", "192.0.2.2", 6, bytes(50), ip_id=77, fragment=12)
+    packets, _ = decode([ether(first), ether(later), ether(later, vlan=(1,))])
+    assert packets["traits"].tolist() == [HAS_PORTS, HAS_PORTS | FRAGMENT | NO_FLAGS, FRAGMENT | NO_FLAGS]
+    assert packets["flags"].tolist() == [0x10, 0, 0]
+    assert packets["payload"].tolist() == [76, 50, 50]
+
+
+def test_a_tcp_header_split_over_fragments_has_unknown_flags():
+    first = ip("192.0.2.1", "192.0.2.2", 6, tcp("192.0.2.1", 5, "192.0.2.2", 6, "S", seq=9)[20:28], fragment=0x2000)
+    has(one(ether(first)), src_port=5, seq=9, flags=0, payload=0, traits=HAS_PORTS | NO_FLAGS)
+
+
 def test_fragments_of_other_scopes_and_other_times_are_others():
     first = ip("192.0.2.1", "192.0.2.2", 17, datagram(5, 6, 92), ip_id=77, fragment=0x2000)
     later = ip("192.0.2.1", "192.0.2.2", 17, bytes(100), ip_id=77, fragment=125)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from bisect import bisect_left
+from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO
 
 from backscatter.capture.expand import Expanded
@@ -41,7 +42,6 @@ class Reader:
         self._limits = limits
         self._walker = PcapngWalker(layout, limits) if layout.container == "pcapng" else None
         self._last: int | None = None
-        self._waiting: list[Damage] = []
         self.name = name
         self.layout = layout
         self.damage: list[Damage] = []
@@ -94,6 +94,8 @@ class Reader:
     def _told(self, data: bytes, base: int, walk: Walk) -> Iterator[RecordBlock]:
         """The walk's records as a block; what it skipped goes into `damage` between its neighbours' times."""
         records = walk.records
+        if records:
+            self._close_gaps(records[0].time)
         for index, length, reason in walk.skipped:
             offset = base + index
             following = bisect_left(records, offset, key=lambda record: record.offset)
@@ -103,6 +105,13 @@ class Reader:
         if records:
             self._last = records[-1].time
             yield block_of(data, records)
+
+    def _close_gaps(self, before: int) -> None:
+        """Tells damage at the end of the block before that a record follows it: it is a hole and no end."""
+        for index in range(len(self.damage) - 1, -1, -1):
+            if self.damage[index].before is not None:
+                break
+            self.damage[index] = replace(self.damage[index], before=before)
 
     def _note(self, damage: Damage) -> None:
         if len(self.damage) < MOST_DAMAGE:

@@ -50,7 +50,7 @@ OK, NON_IP, UNDECODABLE = 0, 1, 2
 HAS_PORTS = 1  # TCP, UDP or SCTP ports were read, or it is ICMP
 FRAGMENT = 2  # not the first fragment: ports come from the first one, if that was seen
 ONE_WAY = 4  # ICMP without a counterpart type (errors): the reverse tuple is another conversation
-NO_FLAGS = 8  # TCP whose header was cut before its flags or is malformed: `flags` 0 means unknown, no NULL probe
+NO_FLAGS = 8  # TCP header cut before its flags, malformed, or in an earlier fragment: `flags` 0 means unknown
 
 # TCP flags
 FIN, SYN, RST, PSH, ACK, URG, ECE, CWR = 1, 2, 4, 8, 16, 32, 64, 128

@@ -10,7 +10,7 @@ from backscatter.decode.columns import NON_IP, OK, PLACE_BITS, QUOTE, UNDECODABL
 from backscatter.decode.fragments import Fragments
 from backscatter.decode.ip import Ip, read_ip
 from backscatter.decode.link import IPV4, IPV6, LINKS, Network
-from backscatter.decode.transport import Row, addresses, fragment, quote, transport
+from backscatter.decode.transport import Row, addresses, later_fragment, quote, transport
 from backscatter.decode.tunnels import DEPTH, Path, open_tunnel
 
 if TYPE_CHECKING:
@@ -65,7 +65,10 @@ class Decoder:
         self._fragments = Fragments()
 
     def decode(self, block: RecordBlock, piece: int = 0) -> Packets:
-        """The packets of `block`, one a record in its order; `piece` goes into their `place`. Never raises."""
+        """The packets of `block`, one a record in its order; `piece`, at most 2**15 - 1, goes into their `place`.
+
+        Never raises for what the records hold.
+        """
         packets = Packets.empty(len(block))
         columns = packets.columns
         columns["time"][:] = block.time
@@ -107,8 +110,8 @@ class Decoder:
         row |= addresses(ip)
         row |= {"version": ip.version, "proto": ip.proto, "ttl": ip.ttl, "ip_bytes": ip.length}
         if ip.offset:
-            told = self._fragments.later(scope, ip, time)
-            return row | told | fragment(ip._replace(proto=told.get("proto", ip.proto))), None
+            row |= self._fragments.later(scope, ip, time)
+            return row | later_fragment(ip, row["proto"], row["traits"]), None
         row |= transport(frame, ip)
         if ip.more:
             self._fragments.first(scope, ip, row, time)

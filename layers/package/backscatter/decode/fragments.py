@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from backscatter.decode.ip import Ip
     from backscatter.decode.transport import Row
 
-#: First fragments remembered, and for how long (ns): twice what hosts wait (RFC 8200: 60 s) is of no use to anybody.
-MOST_FIRSTS = 65536
+#: First fragments remembered, and for how long (ns): hosts wait no longer either (RFC 8200).
+MOST_FIRSTS = 16384
 LIFETIME = 60 * 10**9
 
 #: Columns that later fragments have from the first, beside traits and protocol.
@@ -44,8 +44,8 @@ class Fragments:
             self._firsts.popitem(last=False)
 
     def later(self, scope: str, ip: Ip, time: int) -> Row:
-        """What the first fragment told, for a later one. Without it the fragment has no ports."""
+        """Protocol, traits and ports for a later fragment as the first told them; no ports if it did not."""
         seen, told = self._firsts.get(self._key(scope, ip), (0, None))
         if told is None or abs(time - seen) > LIFETIME:
-            return {"traits": FRAGMENT}
+            return {"traits": FRAGMENT, "proto": ip.proto}
         return told | {"traits": told["traits"] | FRAGMENT}

@@ -87,9 +87,9 @@ def udp(frame: bytes, ip: Ip) -> Row:
 
 def icmp(frame: bytes, ip: Ip) -> Row:
     """ICMP, whose type and its counterpart stand for ports."""
-    header = whole(Icmp, frame[: ip.stop].ljust(ip.body + 4, b"\0"), ip.body, ip.body + 4)
-    if ip.stop - ip.body < 2 or header is None:
+    if ip.stop - ip.body < 2:
         return {}
+    header = cut(Icmp, frame, ip.body, ip.stop)
     pair = port_pair(ip.proto, header.type, header.code)
     return {
         "src_port": pair.src,
@@ -138,6 +138,7 @@ def transport(frame: bytes, ip: Ip) -> Row:
     return reader(frame, ip) if reader else {}
 
 
-def fragment(ip: Ip) -> Row:
-    """The columns of a later fragment: all that it carries is payload."""
-    return {"payload": max(0, ip.end - ip.body)} if ip.proto in {TCP, UDP} else {}
+def later_fragment(ip: Ip, proto: int, traits: int) -> Row:
+    """The columns of a fragment that is not the first: all that it carries is payload of `proto`."""
+    row = {"payload": max(0, ip.end - ip.body) if proto in {TCP, UDP} else 0}
+    return row | {"traits": traits | NO_FLAGS} if proto == TCP else row

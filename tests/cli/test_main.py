@@ -1,10 +1,14 @@
 """What every command promises: stdout for data, stderr for all else, exit codes, no traceback."""
 
+import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
+import termios
 from pathlib import Path
+from types import ModuleType
 
 import click
 import pytest
@@ -214,3 +218,40 @@ def test_a_closed_stdout_is_no_traceback(tmp_path):
         ["sh", "-c", f"{sys.executable} -m backscatter flows {path} >&-"], stderr=subprocess.PIPE, check=False
     )
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+def on_a_terminal(*arguments: str) -> bytes:
+    """What the command writes to a terminal of 200 columns that is its stdout."""
+    ours, its = os.openpty()
+    termios.tcsetwinsize(its, (50, 200))
+    with subprocess.Popen([sys.executable, "-m", "backscatter", *arguments], stdout=its, stderr=subprocess.DEVNULL):
+        os.close(its)
+        seen = b""
+        with contextlib.suppress(OSError):  # EIO: the other side is closed
+            while some := os.read(ours, 65536):
+                seen += some
+    os.close(ours)
+    return seen
+
+
+def test_colours_are_for_terminals_alone(tmp_path):
+    path = case.write(tmp_path / "case.pcap", case.pairs())
+    shown, piped = on_a_terminal("flows", path), case.run("flows", path)[1]
+    assert b"\x1b[1mSTART" in shown
+    assert b"\x1b" not in piped
+    plain = re.sub(rb"\x1b\[[0-9;]*m", b"", shown)
+    assert plain.split() == piped.split()
+
+
+def test_a_narrow_window_cuts_nothing_off_in_a_pipe(tmp_path):
+    path = case.write(tmp_path / "case.pcap", case.pairs())
+    code, out, _ = case.run("flows", path, environment={"COLUMNS": "20"})
+    assert code == 0
+    assert out == case.run("flows", path, environment={"COLUMNS": "300"})[1]
+
+
+def test_demo_ends_with_the_exit_code_of_the_play(monkeypatch):
+    stage = ModuleType("backscatter.demo.stage")
+    stage.play = lambda: 3
+    monkeypatch.setitem(sys.modules, "backscatter.demo.stage", stage)
+    assert invoke("demo").exit_code == 3

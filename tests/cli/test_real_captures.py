@@ -13,6 +13,8 @@ from backscatter.cli.main import cli
 FOLDER = SHARED / "captures"
 NAMES = sorted(path.name for path in FOLDER.glob("*") if path.is_file() and path.suffix not in (".md", ".tsv"))
 
+ALERTS = sorted(path.name for path in FOLDER.glob("alerts/*"))
+
 #: Real connections seen from one side or from the middle, as captures/README.md names them.
 TRAPS = (
     "sv__tcp-async-01-input.pcap",
@@ -140,3 +142,14 @@ def test_a_real_connection_seen_from_one_side_is_never_backscatter(captures, tmp
     homes = [part for one in flows for part in ("--home", one[ours])]
     found = triage(captures, tmp_path, name, [alert_on(one) for one in flows], *homes)
     assert "backscatter" not in {one["verdict"] for one in found}
+
+
+@pytest.mark.parametrize("name", ALERTS)
+def test_every_file_of_alerts_is_judged_or_refused_in_words(captures, name):
+    capture, alerts = captures / "sv__vxlan-decoder-03-vxlan.pcap", captures / "alerts" / name
+    result = invoke("triage", str(capture), "--findings", str(alerts), "--json")
+    assert result.exit_code in (0, 1, 2)
+    assert result.exit_code == 0 or name in result.stderr
+    verdicts = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [fault for verdict in verdicts for fault in faults(verdict, VERDICT)] == []
+    assert "backscatter" not in {verdict["verdict"] for verdict in verdicts}, "none of these was captured here"

@@ -122,7 +122,7 @@ def _totals(read: Captures, kept: FlowTable, wanted: Filter) -> dict[str, Any]:
         "last": rfc3339(span[1]) if span else None,
         "non_ip": sum(census.non_ip for census in censuses),
         "undecodable": sum(census.undecodable for census in censuses),
-        "damaged_bytes": sum(damage.length for piece in read.pieces for damage in piece.damage),
+        "damaged_bytes": sum(damage.length for file in read.files.values() for damage in file.damage),
         "seconds": (span[1] - span[0]) / 10**9 if span else 0,
         "store": _store(read),
     }

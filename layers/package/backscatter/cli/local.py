@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from backscatter.cli.main import Failure
@@ -25,10 +25,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file that is a capture, and how its records can be read again."""
+    """A file that is a capture: how its records can be read again, and what of it could not be read."""
 
     source: Source
     layout: Layout
+    damage: tuple[Damage, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +47,6 @@ class Captures:
     def censuses(self) -> Iterator[Census]:
         """What each file with packets says of itself."""
         return (census for sensor in self.sensors for census in sensor.censuses)
-
-    @property
-    def pieces(self) -> Iterator[PieceRead]:
-        """Each file as it was read."""
-        return (piece for sensor in self.sensors for piece in sensor.pieces)
 
     @property
     def span(self) -> tuple[int, int] | None:
@@ -80,14 +76,15 @@ def read_captures(found: Sequence[Source], speaker: Speaker) -> Captures:
         for source in found:
             piece = _read(source, decoder, speaker, meter)
             if piece is not None and piece.layout is not None:
-                files[source.name] = File(source, piece.layout)
+                files[source.name] = File(source, piece.layout, piece.damage)
                 pieces.append(piece)
     if not pieces:
         raise Failure("no capture could be read")
     sensors = []
     for group in group_sensors([piece.span for piece in pieces]):
         of_sensor = [pieces[index] for index in group]
-        sensors.append(sensor_flows(of_sensor[0].name, of_sensor, decoder))
+        sensor = sensor_flows(of_sensor[0].name, of_sensor, decoder)
+        sensors.append(replace(sensor, pieces=()))  # flows are built: their packets may go
     return Captures(files, tuple(sensors))
 
 

@@ -246,7 +246,10 @@ def slow_side(flow: list[dict], side: int) -> dict:
     for row in told:
         reach = reach + near(row["ack"], acks[-1][0]) if acks else 0
         acks.append((row["ack"], reach))
-    first = lambda rows, name: rows[0][name] if rows else 0
+
+    def first(rows, name):
+        return rows[0][name] if rows else 0
+
     return {
         "packets": len(mine),
         "bytes": sum(row["ip_bytes"] for row in mine),

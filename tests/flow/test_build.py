@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import random
+from typing import TYPE_CHECKING
 
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.flow.made import packets
+from tests.flow.slow import SECOND, Zeek, slow_flows, slow_side
 
 from backscatter.decode.columns import HAS_PORTS, NON_IP, ONE_WAY, Packets
 from backscatter.flow.build import build_flows
 from backscatter.flow.table import CONN_STATES
-from tests.flow.made import packets
-from tests.flow.slow import SECOND, Zeek, slow_flows, slow_side
+
+if TYPE_CHECKING:
+    import random
 
 SEQS = [0, 1, 2, 3, 10, 11, 2**31, 2**32 - 1, 2**32 - 2]
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from backscatter.decode.columns import ACK, FIN, RST, SYN
-from backscatter.flow.runs import NO_NUMBER, highest_so_far, run_starts, unwrapped
+from backscatter.flow.runs import NO_NUMBER, highest_so_far, packed, run_starts, unwrapped
 
 if TYPE_CHECKING:
     from backscatter.flow.runs import Bools, Ints
@@ -96,7 +96,7 @@ def holes(half: Ints, begin: Ints, end: Ints, floor: Ints, ceiling: Ints) -> tup
     half = np.concatenate((half[wanted], open_halves))
     begin = np.concatenate((begin[wanted], ceiling[open_halves]))
     end = np.concatenate((end[wanted], ceiling[open_halves]))
-    order = np.lexsort((begin, half)) if len(half) else half
+    order = np.argsort(packed(half, begin), kind="stable")
     half, begin, end = half[order], begin[order], end[order]
     begin = np.minimum(begin, ceiling[half])
     covered = np.roll(highest_so_far(half, end), 1)

@@ -109,6 +109,15 @@ def test_what_came_out_before_a_corrupt_place_is_kept():
     assert "corrupt" in reader.damage[-1].reason
 
 
+def test_no_read_gives_more_than_was_asked_for():
+    stored = zlib.compressobj(9, wbits=31)
+    data = stored.compress(bytes(500_000)) + stored.flush(zlib.Z_FULL_FLUSH) + b"\xff" * 100
+    source = Expanded(io.BytesIO(data), "x", Limits())
+    sizes = [len(source.read(1000)) for _ in range(600)]
+    assert sizes == [1000] * 500 + [0] * 100
+    assert "corrupt" in source.trouble
+
+
 def test_frames_of_zstd_without_data_are_passed_over():
     skippable = b"\x50\x2a\x4d\x18" + (5).to_bytes(4, "little") + b"index"
     data = COMPRESS["zstd"](CAPTURE[:5000]) + skippable + COMPRESS["zstd"](CAPTURE[5000:]) + skippable

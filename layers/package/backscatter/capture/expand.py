@@ -184,9 +184,8 @@ class Expanded:
 
     def read(self, size: int) -> bytes:
         """The next `size` bytes; fewer only at the end, or where the stream is damaged or over a limit."""
-        out = self._looked[:size]
-        self._looked = self._looked[size:]
-        out += self._fetch(size - len(out))
+        data = self._looked + self._fetch(size - len(self._looked))
+        out, self._looked = data[:size], data[size:]
         self.position += len(out)
         return out
 
@@ -198,6 +197,7 @@ class Expanded:
         return self.position - start
 
     def _fetch(self, size: int) -> bytes:
+        """`size` bytes, fewer at the end; more where that many were salvaged from a corrupt stream."""
         pieces: list[bytes] = []
         missing = size
         while missing > 0 and not self._ended:

@@ -39,7 +39,7 @@ class Walk:
     at        index of the first byte that was not used
     wants     bytes from `at` on that are needed to go on; 0 where nothing but the buffer's end is in the way
     lie       why nothing behind `at` can be trusted; "" where it can
-    over      the limit that was passed, "" for none
+    over      whether that is because a limit on counts was passed
     skipped   (index, length, reason) of what could not be read but did no harm to what follows
     """
 

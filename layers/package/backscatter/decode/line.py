@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from backscatter.decode.columns import NO_FLAGS, NON_IP
 from backscatter.decode.decoder import innermost
-from backscatter.decode.headers import Icmp, Tcp, Udp, cut
+from backscatter.decode.headers import Icmp, Tcp, Udp, cut, whole
 from backscatter.decode.icmp import ICMP, ICMP6
 from backscatter.decode.transport import SCTP, TCP, UDP, quoted_ip, tcp, udp_payload
 
@@ -139,16 +139,8 @@ def ip_line(frame: bytes, ip: Ip) -> str:
     length = max(0, ip.end - ip.body)
     if ip.offset:
         return f"{head}{_protocol(ip.proto)} fragment, offset {ip.offset * 8}, length {length}"
-    match ip.proto:
-        case 6:
-            return head + _tcp(frame, ip)
-        case 17:
-            if ip.stop - ip.body < 8:
-                return f"{head}[|udp]"
-            return f"{head}UDP, length {udp_payload(ip, cut(Udp, frame, ip.body, ip.stop).ulen)}"
-        case 1 | 58:
-            return head + _icmp(frame, ip)
-    return f"{head}{_protocol(ip.proto)}, length {length}"
+    words = WORDS.get(ip.proto)
+    return head + (words(frame, ip) if words else f"{_protocol(ip.proto)}, length {length}")
 
 
 def _protocol(proto: int) -> str:
@@ -175,6 +167,11 @@ def _tcp(frame: bytes, ip: Ip) -> str:
     if flags & 0x20 and ip.stop - ip.body >= Tcp.__hdr_len__:
         words.append(f"urg {cut(Tcp, frame, ip.body, ip.stop).urp}")
     return ", ".join([*words, f"length {payload}"])
+
+
+def _udp(frame: bytes, ip: Ip) -> str:
+    header = whole(Udp, frame, ip.body, ip.stop)
+    return f"UDP, length {udp_payload(ip, header.ulen)}" if header else "[|udp]"
 
 
 def _icmp(frame: bytes, ip: Ip) -> str:
@@ -206,3 +203,7 @@ def _about(words: str, code: int, frame: bytes, ip: Ip) -> str:
         proto=f"protocol {quoted.proto}",
         code=code,
     )
+
+
+#: protocol -> its words, of those that have more to say than their length
+WORDS = {ICMP: _icmp, TCP: _tcp, UDP: _udp, ICMP6: _icmp}

@@ -53,7 +53,32 @@ ROWS = [
     },
     {"proto": 47, "traits": 0, "aport": 0, "bport": 0, "tunnels": 1, "t": 1174413863},
 ]
-CONTRACT = ["start", "end", "proto", "src_ip", "src_port", "dst_ip", "dst_port", "icmp_type", "icmp_code", "scope", "tunnels", "src_packets", "dst_packets", "src_bytes", "dst_bytes", "src_payload", "dst_payload", "src_flags", "dst_flags", "history", "conn_state", "community_id", "quoted", "tcp"]
+CONTRACT = [
+    "start",
+    "end",
+    "proto",
+    "src_ip",
+    "src_port",
+    "dst_ip",
+    "dst_port",
+    "icmp_type",
+    "icmp_code",
+    "scope",
+    "tunnels",
+    "src_packets",
+    "dst_packets",
+    "src_bytes",
+    "dst_bytes",
+    "src_payload",
+    "dst_payload",
+    "src_flags",
+    "dst_flags",
+    "history",
+    "conn_state",
+    "community_id",
+    "quoted",
+    "tcp",
+]
 
 
 def table() -> FlowTable:

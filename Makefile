@@ -1,24 +1,67 @@
-# Every target is idempotent and needs no other step before it.
+# Every target is idempotent and needs no other step before it. Prerequisites: Python 3.11 or newer with venv, make, git.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.locked
+SAM_VENV := .venv-sam
+SAM := SAM_CLI_TELEMETRY=0 $(SAM_VENV)/bin/sam
+REGION ?= eu-central-1
+ARCHITECTURE ?= arm64
 
-.PHONY: setup test lint
+.PHONY: help setup demo test lint format bench build lock docs clean
+.DEFAULT_GOAL := help
 
-setup: $(STAMP)
+help: ## say what the targets do
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1|/' | column -t -s '|'
 
-# One environment for the command line, the local cloud, tests and checks; every package by its hash.
+setup: $(STAMP) ## .venv with the package and its tools
+
+# One environment for the command line, the local cloud, tests and checks; every package by its hash. The lock is whole,
+# so pip need not look for anything that is not in it (and older ones stumble over extras when they do).
 $(STAMP): requirements/dev.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements/dev.txt
-	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-test: setup
-	$(BIN)/python -m pytest -n 2
+demo: setup ## the 2007 case on a local cloud: the real template deployed, capture and alert in, notice out
+	$(BIN)/backscatter demo
 
-lint: setup
+test: setup ## the whole test suite
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+lint: setup ## static checks
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/cfn-lint --regions $(REGION) -- template.yaml
+
+format: setup ## put the code in its form
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: setup ## packets per CPU second, beside the peers that are installed
+	$(BIN)/python scripts/bench.py
+
+docs: setup ## pages that are made from the code
+	$(BIN)/python scripts/rules_page.py
+	$(BIN)/python scripts/cli_reference.py
+
+$(SAM_VENV)/.locked: requirements/sam.txt
+	$(PYTHON) -m venv $(SAM_VENV)
+	$(SAM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement requirements/sam.txt
+	@touch $@
+
+build: setup $(SAM_VENV)/.locked ## the deployable artefacts, for ARCHITECTURE (arm64 or x86_64)
+	$(SAM) validate --lint --region $(REGION)
+	ARCHITECTURE=$(ARCHITECTURE) PYTHON=$(abspath $(BIN)/python) $(SAM) build --parameter-overrides Architecture=$(ARCHITECTURE)
+
+# Needs uv on the path (`pip install uv`); the lock files name no index.
+UV := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command 'make lock'
+lock: ## pin every dependency again, with hashes
+	cd requirements && $(UV) dev.in --output-file dev.txt
+	cd requirements && $(UV) runtime.in --constraint dev.txt --output-file runtime.txt
+	cd requirements && $(UV) sam.in --output-file sam.txt
+
+clean: ## remove what these targets made
+	rm -rf $(VENV) $(SAM_VENV) .setup .aws-sam .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,139 @@
+"""What reading a capture costs, in packets per CPU second of the whole process, beside peers that are installed.
+
+    make bench                      100,000 packets of each kind
+    python scripts/bench.py -n 1000000 mix
+
+Captures come from ../shared/bench/gen.py where it is there, else a plain one is made here. Machines are noisy: only
+ratios taken in one run mean anything.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from backscatter.demo.wire import ether, pcap, tcp
+
+ROOT = Path(__file__).resolve().parents[1]
+PEERS = ROOT.parent / "shared" / "bench"
+KINDS = ("mix", "backscatter", "vxlan")
+
+#: Flows for each packet, as the peers' own figures were taken.
+FLOWS = {"mix": 0.06, "vxlan": 0.06, "backscatter": 0.44}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One process: CPU and wall seconds, peak memory in MB, what it printed."""
+
+    cpu: float
+    wall: float
+    megabytes: float
+    output: str
+
+
+def measured(command: list[str]) -> Run:
+    """Run a command to its end and take the operating system's account of it. Raises CalledProcessError if it fails."""
+    with tempfile.TemporaryFile("w+") as output:
+        begun = time.perf_counter()
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        wall = time.perf_counter() - begun
+        output.seek(0)
+        text = output.read()
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+    scale = 1024 if sys.platform != "darwin" else 1024 * 1024
+    return Run(usage.ru_utime + usage.ru_stime, wall, usage.ru_maxrss / scale, text)
+
+
+def made(kind: str, packets: int, folder: Path) -> tuple[Path, int | None]:
+    """A capture of the kind, and how many flows it truly has where that is known."""
+    path = folder / f"{kind}.pcap"
+    if (PEERS / "gen.py").is_file():
+        flows = str(round(packets * FLOWS[kind]))
+        subprocess.run(
+            [sys.executable, str(PEERS / "gen.py"), kind, str(path), "-n", str(packets), "-f", flows],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+        return path, json.loads(Path(f"{path}.truth.json").read_text())["flows"]
+    records = []
+    for number in range(packets // 2):
+        host = f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
+        at = 1_700_000_000 * 10**9 + number * 10**6
+        records.append((at, ether(tcp("192.0.2.1", 80, host, 1024, "SA", seq=number, ack=number + 1))))
+        records.append((at + 1000, ether(tcp(host, 1024, "192.0.2.1", 80, "R", seq=number + 1))))
+    path.write_bytes(pcap(records))
+    return path, packets // 2
+
+
+def peers(path: Path, folder: Path) -> dict[str, list[str]]:
+    """Commands of the peers that are here."""
+    found = {}
+    if (PEERS / "dpkt_loop.py").is_file():
+        found["dpkt objects, dict, CSV"] = [
+            sys.executable,
+            str(PEERS / "dpkt_loop.py"),
+            str(path),
+            str(folder / "out.csv"),
+        ]
+    if (PEERS / "floor.c").is_file() and shutil.which("gcc"):
+        floor = folder / "floor"
+        if not floor.exists():
+            subprocess.run(["gcc", "-O3", "-march=native", "-w", str(PEERS / "floor.c"), "-o", str(floor)], check=True)
+        found["floor.c"] = [str(floor), *(["-v"] if "vxlan" in path.name else []), str(path)]
+    if shutil.which("softflowd"):
+        found["softflowd"] = ["softflowd", "-r", str(path), "-m", "2000000", "-t", "maxlife=3600"]
+    if shutil.which("tshark"):
+        found["tshark -z conv"] = ["tshark", "-n", "-q", "-r", str(path), "-z", "conv,tcp", "-z", "conv,udp"]
+    return found
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kinds", nargs="*", default=KINDS, help=f"which captures: {', '.join(KINDS)}")
+    parser.add_argument("-n", "--packets", type=int, default=100_000, help="packets of each capture (default 100000)")
+    arguments = parser.parse_args()
+    table = Table("capture", "tool", "packets/CPU s", "times ours", "CPU s", "wall s", "peak MB", "flows")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for kind in arguments.kinds:
+            path, truth = made(kind, arguments.packets, folder)
+            cli = [str(Path(sys.executable).with_name("backscatter")), "flows", "--summary", "--json", str(path)]
+            ours = measured(cli)
+            flows = json.loads(ours.output)["flows"]
+            if truth is not None and flows != truth:
+                raise SystemExit(f"{kind}: {flows} flows, but the generator made {truth}")
+            runs = {"backscatter flows": ours, **{peer: measured(line) for peer, line in peers(path, folder).items()}}
+            for tool, run in runs.items():
+                rate = arguments.packets / run.cpu
+                table.add_row(
+                    kind,
+                    tool,
+                    f"{rate:,.0f}",
+                    f"{ours.cpu / run.cpu:.2f}",
+                    f"{run.cpu:.2f}",
+                    f"{run.wall:.2f}",
+                    f"{run.megabytes:.0f}",
+                    str(flows) if run is ours else "",
+                )
+    Console(width=110).print(table)
+    print(f"{arguments.packets:,} packets each; {os.cpu_count()} cores, Python {sys.version.split()[0]}")
+
+
+if __name__ == "__main__":
+    main()

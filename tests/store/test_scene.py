@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,9 +9,11 @@ from hypothesis import strategies as st
 from tests.store.tables import DAY, EXPIRY, HOUR, KEY, NOON, SECOND, census, flows, host, quoting, same, source
 
 from backscatter.errors import Hole, RequestError, StoreError
+from backscatter.flow.census import ScopeCensus
 from backscatter.flow.table import FlowTable
 from backscatter.store.captures import is_listed, put_capture, segment_key, store_cost
 from backscatter.store.catalogue import listed
+from backscatter.store.cost import item_size
 from backscatter.store.hosts import HostHash
 from backscatter.store.memory import MemoryItems
 from backscatter.store.scene import StoredScene, look
@@ -342,6 +346,33 @@ def test_store_cost_takes_a_sensors_pieces_apart():
     cost = store_cost(both, census(one), census(two))
     assert cost["items"] == 6
     assert all(both.rows["src_packets"] == 1)
+
+
+def test_a_judges_windows_are_answered_by_one_reading_of_the_catalogue():
+    items = MemoryItems()
+    put(items, flows([(1, 2)]))
+    here = scene(items)
+    here.censuses(Window(NOON - HOUR, NOON))
+    items.reads = 0
+    here.flows_of([host(9)], Window(NOON - DAY, NOON + HOUR))
+    here.flows_between([host(9)], [host(8)], Window(NOON - HOUR, NOON + HOUR))
+    assert items.reads == 0
+
+
+def test_a_capture_of_endless_scopes_and_damage_is_listed_on_the_safe_side_and_fits_an_item():
+    items, table = MemoryItems(), flows([(1, 2)])
+    scopes = {
+        f"vlan:{i % 4096}.{i}.{i * 7}": ScopeCensus(i, NOON + i * 997, NOON + i * 9973, i, 0) for i in range(9000)
+    }
+    witness = census(table, start=NOON, end=NOON + HOUR, scopes=scopes)
+    holes = tuple((NOON + i, NOON + i + 1) for i in range(5000))
+    put(items, table, witness=dataclasses.replace(witness, holes=holes))
+    (kept,) = scene(items).censuses(ALWAYS)
+    assert len(kept.scopes) == 5000
+    assert min(scope.packets for scope in kept.scopes.values()) == 4000
+    assert kept.holes == ((kept.start, kept.end),)
+    assert len(kept.notes) == 2
+    assert max(item_size(item) for item in items.items.values()) < 350_000
 
 
 def test_other_groups_do_not_meet():

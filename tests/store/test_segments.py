@@ -56,6 +56,26 @@ def test_a_thousand_backscatter_flows_take_less_than_30_bytes_each():
     assert len(written(table)) < 30_000
 
 
+def test_microseconds_are_written_as_such_and_one_odd_nanosecond_changes_that():
+    table = flows([(1, i) for i in range(1000)])
+    for name in ("end", "dst_first", "dst_last"):
+        table.rows[name] = table.rows["end"] // 1000 * 1000
+    plain = written(table)
+    assert same(read(plain), table)
+    table.rows["end"][500] += 1
+    odd = written(table)
+    assert same(read(odd), table)
+    assert len(plain) < len(odd) - 1000
+
+
+def test_a_quote_of_the_flow_turned_round_costs_little():
+    table = flows([(i, 1000 + i) for i in range(1000)])
+    bare = len(written(table))
+    table = quoting(table, [(i, 1000 + i, i) for i in range(1000)])
+    assert same(read(written(table)), table)
+    assert len(written(table)) - bare < 4000
+
+
 def test_a_table_of_two_captures_is_refused():
     table = flows([(1, 2)])
     table.pieces = ("a", "b")

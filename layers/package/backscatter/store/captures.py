@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backscatter.decode.columns import NOWHERE, PLACE_BITS
+from backscatter.flow.record import rfc3339
 from backscatter.store import segments
-from backscatter.store.catalogue import CaptureObject, Entry, bounded, from_item, instant, to_items
+from backscatter.store.catalogue import CaptureObject, Entry, bounded, from_item, to_items
 from backscatter.store.cost import Cost, Meter
 from backscatter.store.filing import Filing, talkers
 from backscatter.store.hosts import HostHash
@@ -128,8 +129,8 @@ def _segment_item(capture: str, piece: str, expires_at: int, segment: Segment) -
         "piece": piece,
         "flows": segment.flows,
         "packets": segment.packets,
-        "first": instant(segment.start),
-        "last": instant(segment.end),
+        "first": rfc3339(segment.start),
+        "last": rfc3339(segment.end),
         "talkers": list(segment.talkers),
         EXPIRES: expires_at,
     }

@@ -21,6 +21,7 @@ import numpy as np
 
 from backscatter.errors import RequestError, StoreError
 from backscatter.flow.census import Census, ScopeCensus
+from backscatter.flow.record import rfc3339
 from backscatter.store.filing import MOST_BUCKETS, MOST_PARTS, Shelves
 from backscatter.store.frame import expand, squeeze
 from backscatter.store.hosts import Bloom
@@ -130,8 +131,8 @@ def to_items(entry: Entry, talkers: tuple[str, ...] = ()) -> list[dict[str, obje
         "flows": entry.flows,
         "piece": census.piece,
         "sensor": census.sensor,
-        "first": instant(census.start),
-        "last": instant(census.end),
+        "first": rfc3339(census.start),
+        "last": rfc3339(census.end),
         "packets": census.packets,
         "scopes": list(census.scopes)[:_SCOPES_SHOWN],
         "talkers": list(talkers),
@@ -170,7 +171,7 @@ def listed(items: Items, group: str, window: Window) -> list[Entry]:
     days = range(window.start // DAY, window.end // DAY + 1)
     if len(days) > MOST_DAYS:
         raise RequestError(
-            f"the window {instant(window.start)} to {instant(window.end)} is longer than {MOST_DAYS} days"
+            f"the window {rfc3339(window.start)} to {rfc3339(window.end)} is longer than {MOST_DAYS} days"
         )
     found: dict[str, Entry] = {}
     for day in days:
@@ -188,11 +189,6 @@ def listed(items: Items, group: str, window: Window) -> list[Entry]:
 def _of_day(items: Items, pk: str, window: Window) -> Iterator[dict[str, object]]:
     yield from items.query(pk, "L#", f"L#{_stamp(window.end)}#~")
     yield from items.query(pk, f"S#{_stamp(window.start - HOUR)}", f"S#{_stamp(window.end)}#~")
-
-
-def instant(time: int) -> str:
-    """A time for people: RFC 3339 with nine decimals. Clocks that are off show years that no calendar library takes."""
-    return f"{np.datetime64(time, 'ns')}Z"
 
 
 def _partition(group: str, day: int) -> str:

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 from backscatter.errors import StoreError
 from backscatter.finding.serial import finding_from
-from backscatter.store.catalogue import DAY, HOUR, SECOND, instant
+from backscatter.flow.record import rfc3339
+from backscatter.store.catalogue import DAY, HOUR, SECOND
 from backscatter.store.items import EXPIRES
 from backscatter.verdict.scene import Window
 
@@ -136,7 +137,7 @@ def state_item(state: State) -> dict[str, object]:
         "title": shown(finding.title),
         "source": shown(finding.source),
         "id": shown(finding.id),
-        "seen": [None if time is None else instant(time) for time in (finding.first_seen, finding.last_seen)],
+        "seen": [None if time is None else rfc3339(time) for time in (finding.first_seen, finding.last_seen)],
     }
 
 
@@ -247,11 +248,11 @@ def _state(item: Mapping[str, Any], text: str) -> State:
 
 
 def _hour(hour: int) -> str:
-    return instant(hour * HOUR)[:13]
+    return rfc3339(hour * HOUR)[:13]
 
 
 def _day(day: int) -> str:
-    return instant(day * DAY)[:10]
+    return rfc3339(day * DAY)[:10]
 
 
 def _json(record: Mapping[str, Any]) -> str:

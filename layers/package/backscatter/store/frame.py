@@ -6,13 +6,27 @@ import zstandard
 
 from backscatter.errors import StoreError
 
-#: One level above the default: segments shrink by a twentieth more for the same time.
+#: zstd's default. Level 9 saves a fortieth on segments and takes twice the time.
 LEVEL = 3
+#: Bytes from which on a stretch of its own kind is worth a code table of its own.
+_BLOCK = 1024
 
 
-def squeeze(data: bytes) -> bytes:
-    """The bytes as one zstd frame that tells its size."""
-    return zstandard.ZstdCompressor(level=LEVEL, write_content_size=True).compress(data)
+def squeeze(data: bytes, *more: bytes) -> bytes:
+    """The bytes as one zstd frame that tells its size.
+
+    What is given apart is coded apart where it is long enough: random numbers beside small ones spoil the code of both.
+    """
+    size = len(data) + sum(map(len, more))
+    squeezer = zstandard.ZstdCompressor(level=LEVEL).compressobj(size=size)
+    out, waiting = [squeezer.compress(data)], len(data)
+    for each in more:
+        if waiting >= _BLOCK or (waiting and len(each) >= _BLOCK):
+            out.append(squeezer.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK))
+            waiting = 0
+        out.append(squeezer.compress(each))
+        waiting += len(each)
+    return b"".join((*out, squeezer.flush()))
 
 
 def expand(frame: bytes, limit: int) -> bytes:

@@ -1,6 +1,6 @@
 """How flows and quotes are laid out as columns: their order, and what each probably is. This is segment layout 1.
 
-What a guess looks at stands before it. The order of the rows is by start, so times and places run along the rows.
+What a guess looks at stands before it. Rows are in the order of their start, so times and places run along the rows.
 """
 
 from __future__ import annotations
@@ -81,17 +81,30 @@ _GUESSES: dict[str, tuple[Any, ...]] = {
     **{f"src_{name}": guess for name, guess in _side_guesses("src", "dst").items()},
     **{f"dst_{name}": guess for name, guess in _side_guesses("dst", "src").items()},
 }
+#: An error's quote is the alerted side's own packet, so its ends are those of the error's flow, turned round.
+_QUOTE_GUESSES: dict[str, tuple[Any, ...]] = {
+    "version": (lambda known: known("row.version"),),
+    "has_ports": (lambda known: known("row.has_ports"),),
+    "src_hi": (lambda known: known("row.dst_hi"),),
+    "src_lo": (lambda known: known("row.dst_lo"),),
+    "dst_hi": (lambda known: known("row.src_hi"),),
+    "dst_lo": (lambda known: known("row.src_lo"),),
+    "icmp_type": (lambda known: known("row.icmp_type"),),
+    "icmp_code": (lambda known: known("row.icmp_code"),),
+    "time": (lambda known: known("row.start"),),
+    "place": (lambda known: known("row.src_places.0"),),
+}
 #: Left out: an item holds flows of one sensor. Coded: what refers to something else of the item.
 _LEFT_OUT = ("sensor",)
 _CODED = ("scope", "tunnels", "history", "quote")
 
 
-def _columns(dtype: np.dtype[Any], fields: Iterable[str]) -> Iterator[Column]:
+def _columns(dtype: np.dtype[Any], fields: Iterable[str], guesses: dict[str, tuple[Any, ...]]) -> Iterator[Column]:
     for name in fields:
         kind = dtype[name]
         for i in range(kind.shape[0] if kind.shape else 1):
             full = f"{name}.{i}" if kind.shape else name
-            yield Column(full, kind.base, *_GUESSES.get(full, ()))
+            yield Column(full, kind.base, *guesses.get(full, ()))
 
 
 def _recipe(columns: Iterable[Column], running: Sequence[str], coded: Sequence[str]) -> Recipe:
@@ -104,11 +117,20 @@ def _recipe(columns: Iterable[Column], running: Sequence[str], coded: Sequence[s
 
 
 ROWS = _recipe(
-    _columns(FLOW, [name for name in (*_ROW_FIELDS, *_SIDE_FIELDS, "end") if name not in _LEFT_OUT]),
+    _columns(FLOW, [name for name in (*_ROW_FIELDS, *_SIDE_FIELDS, "end") if name not in _LEFT_OUT], _GUESSES),
     running=("start", "src_places.0"),
     coded=_CODED,
 )
-QUOTES = _recipe(_columns(FLOW_QUOTE, FLOW_QUOTE.names or ()), running=("flow", "time", "place"), coded=())
+QUOTES = _recipe(_columns(FLOW_QUOTE, FLOW_QUOTE.names or (), _QUOTE_GUESSES), running=("flow",), coded=())
+
+#: Columns of time: captures of microseconds are written in microseconds.
+ROW_TIMES = tuple(
+    column.name
+    for column in ROWS.columns
+    if column.name in ("start", "end") or column.name.endswith(("_first", "_last", "_time"))
+    if column.name not in ("src_ack_first", "dst_ack_first")
+)
+QUOTE_TIMES = ("time",)
 
 #: Items say by which columns they were written; another set of columns needs a new layout number and a reader.
 SCHEMA = zlib.crc32(repr([(c.name, c.dtype.str) for recipe in (ROWS, QUOTES) for c in recipe.columns]).encode())

@@ -16,13 +16,15 @@ import numpy as np
 from backscatter.errors import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     #: Gives a column by its name, as int64.
     Known = Callable[[str], NDArray[np.int64]]
     Guess = Callable[[Known], NDArray[np.int64]]
+    #: Gives a column of another table for the rows at hand, from the columns that are known of them.
+    Beside = Callable[[str, Mapping[str, NDArray[Any]]], NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +144,10 @@ class Recipe:
             matrix[:, i] = octet
         return np.array(ids, np.int64), matrix
 
-    def pack(self, given: Mapping[str, NDArray[Any]], ids: NDArray[np.int64], matrix: NDArray[np.uint8]) -> bytes:
-        """Rows as bytes: a bitmap of the planes in use, then these planes.
+    def pack(
+        self, given: Mapping[str, NDArray[Any]], ids: NDArray[np.int64], matrix: NDArray[np.uint8]
+    ) -> Iterator[bytes]:
+        """Rows as bytes: a bitmap of the planes in use, then these planes one by one.
 
         `given` has the values of the running and coded columns; `ids` and `matrix` are from `spread`, for these rows.
         """
@@ -158,10 +162,16 @@ class Recipe:
         used = whole.any(axis=1)
         bitmap = np.zeros(self._width, np.bool_)
         bitmap[np.concatenate((np.arange(self._given_width), ids))[used]] = True
-        return np.packbits(bitmap).tobytes() + whole[used].tobytes()
+        yield np.packbits(bitmap).tobytes()
+        yield from map(bytes, whole[used])
 
-    def unpack(self, data: memoryview, count: int) -> tuple[dict[str, NDArray[Any]], memoryview]:
-        """The columns that `pack` wrote, and the bytes behind them. Raises StoreError where data is damaged."""
+    def unpack(
+        self, data: memoryview, count: int, beside: Beside | None = None
+    ) -> tuple[dict[str, NDArray[Any]], memoryview]:
+        """The columns that `pack` wrote, and the bytes behind them. Raises StoreError where data is damaged.
+
+        `beside` gives what guesses look at outside of this table, from its running and coded columns.
+        """
         bitmap = np.unpackbits(np.frombuffer(data[: self._head], np.uint8))
         used = np.flatnonzero(bitmap)
         size = self._head + len(used) * count
@@ -171,7 +181,8 @@ class Recipe:
         columns: dict[str, NDArray[Any]] = {}
 
         def known(name: str) -> NDArray[np.int64]:
-            return columns[name].astype(np.int64)
+            found = columns[name] if name in columns or beside is None else beside(name, columns)
+            return found.astype(np.int64)
 
         plane = 0
         for column in self.columns:

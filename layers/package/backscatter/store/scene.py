@@ -15,7 +15,7 @@ from backscatter.errors import Hole, StoreError
 from backscatter.flow.table import FLOW, FLOW_QUOTE, FlowTable
 from backscatter.store import segments
 from backscatter.store.captures import segment_key
-from backscatter.store.catalogue import DAY, listed
+from backscatter.store.catalogue import DAY, HOUR, listed
 from backscatter.store.hosts import HostHash
 from backscatter.verdict.scene import Window
 
@@ -93,8 +93,8 @@ class StoredScene:
         for read, entries in self._listed:
             if read.start <= window.start and window.end <= read.end:
                 return [e for e in entries if e.census.start <= window.end and e.census.end >= window.start]
-        # A judge asks for the day before sooner or later: one reading serves all that it asks.
-        wide = Window(min(window.start, window.end - DAY), window.end)
+        # A judge asks for the day before and the hour around sooner or later: one reading serves all that it asks.
+        wide = Window(min(window.start, window.end - DAY) - HOUR, window.end + HOUR)
         self._listed.append((wide, listed(self._items, self._group, wide)))
         return self._entries(window)
 

@@ -17,10 +17,10 @@ from backscatter.decode.columns import PLACE_BITS
 from backscatter.errors import StoreError
 from backscatter.flow.table import FLOW, FLOW_QUOTE, FlowTable
 from backscatter.store.frame import expand, squeeze
-from backscatter.store.layout import QUOTES, ROWS, SCHEMA, field
+from backscatter.store.layout import QUOTE_TIMES, QUOTES, ROW_TIMES, ROWS, SCHEMA, field
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -32,9 +32,12 @@ QUOTES_LARGEST = 65536
 #: Bytes of an item's frame, expanded.
 EXPANDED_LARGEST = 64 << 20
 
-#: schema, rows, quotes, bytes of names, bytes of histories
-_HEAD = struct.Struct("<5I")
+#: schema, rows, quotes, bytes of names, bytes of histories, ns of a tick of the time columns
+_HEAD = struct.Struct("<6I")
+_MICROSECOND = 1000
 _HISTORY = FLOW["history"].itemsize
+#: Ahead of the name of a row's column where the guess of a quote looks at it.
+_OF_ROW = "row."
 
 
 class Writer:
@@ -47,37 +50,48 @@ class Writer:
         if len(table.sensors) > 1 or len(table.pieces) > 1:
             raise ValueError("segments hold the flows of one sensor and one capture")
         self._table = table
-        rows = table.rows
-        self._ids, self._matrix = ROWS.spread(lambda name: field(rows, name), len(rows))
+        rows, quotes = table.rows, table.quotes
+        self._tick = _tick(rows, quotes)
+        self._planes = ROWS.spread(self._row_column, len(rows))
+        self._quote_planes = QUOTES.spread(self._quote_column, len(quotes))
         self._histories, self._history = _distinct(rows["history"])
+
+    def _row_column(self, name: str) -> NDArray[Any]:
+        values = field(self._table.rows, name)
+        return _ticks(values, self._tick) if name in ROW_TIMES else values
+
+    def _quote_column(self, name: str) -> NDArray[Any]:
+        if name.startswith(_OF_ROW):
+            of_row: NDArray[Any] = self._row_column(name.removeprefix(_OF_ROW))[self._table.quotes["flow"]]
+            return of_row
+        values = field(self._table.quotes, name)
+        return _ticks(values, self._tick) if name in QUOTE_TIMES else values
 
     def write(self, index: NDArray[np.int64], quotes: NDArray[np.int64]) -> bytes:
         """The rows at `index` with the quotes at `quotes`, both ascending, as the bytes of an item.
 
         Every quote belongs to one of the rows. A row whose first quote is not among the quotes says that it has none.
         """
-        rows, quoted = self._table.rows, self._table.quotes[quotes]
+        rows, flow = self._table.rows, self._table.quotes["flow"][quotes]
         scopes, scope = _used(self._table.scopes, rows["scope"][index])
         tunnels, tunnel = _used(self._table.tunnels, rows["tunnels"][index])
         histories, history = _used(self._histories, self._history[index])
         names = json.dumps([scopes, tunnels], separators=(",", ":")).encode()
         letters = b"".join(bytes((len(text),)) + text for text in histories)
         given = {
-            "start": rows["start"][index],
+            "start": _ticks(rows["start"][index], self._tick),
             "src_places.0": rows["src_places"][index, 0],
             "scope": scope,
             "tunnels": tunnel,
             "history": history,
             "quote": _rank(quotes, rows["quote"][index]) + 1,
         }
-        body = ROWS.pack(given, self._ids, self._matrix[index])
-        quoted["flow"] = np.searchsorted(index, quoted["flow"])
-        body += QUOTES.pack(
-            {column.name: quoted[column.name] for column in QUOTES.running},
-            *QUOTES.spread(lambda name: field(quoted, name), len(quoted)),
-        )
-        head = _HEAD.pack(SCHEMA, len(index), len(quoted), len(names), len(letters))
-        return bytes((LAYOUT,)) + squeeze(head + names + letters + body)
+        ids, matrix = self._planes
+        quote_ids, quote_matrix = self._quote_planes
+        body = ROWS.pack(given, ids, matrix[index])
+        tail = QUOTES.pack({"flow": np.searchsorted(index, flow)}, quote_ids, quote_matrix[quotes])
+        head = _HEAD.pack(SCHEMA, len(index), len(quotes), len(names), len(letters), self._tick)
+        return bytes((LAYOUT,)) + squeeze(head + names + letters, *body, *tail)
 
 
 def read(data: bytes, sensor: str, piece: str) -> FlowTable:
@@ -92,32 +106,37 @@ def _read_1(data: bytes, sensor: str, piece: str) -> FlowTable:
     frame = memoryview(expand(data, EXPANDED_LARGEST))
     if len(frame) < _HEAD.size:
         raise StoreError("a segment is cut short")
-    schema, count, quote_count, names_size, letters_size = _HEAD.unpack(frame[: _HEAD.size])
+    schema, count, quote_count, names_size, letters_size, tick = _HEAD.unpack(frame[: _HEAD.size])
     if schema != SCHEMA:
         raise StoreError(f"a segment was written with columns {schema:08x}, this version reads {SCHEMA:08x}")
-    if count > ROWS_LARGEST or quote_count > QUOTES_LARGEST:
-        raise StoreError(f"a segment claims {count} flows and {quote_count} quotes")
+    if count > ROWS_LARGEST or quote_count > QUOTES_LARGEST or tick not in (1, _MICROSECOND):
+        raise StoreError(f"a segment claims {count} flows and {quote_count} quotes in ticks of {tick} ns")
     frame = frame[_HEAD.size :]
     if names_size + letters_size > len(frame):
         raise StoreError("the names of a segment are cut short")
     scopes, tunnels = _names(bytes(frame[:names_size]))
     histories = _histories(bytes(frame[names_size : names_size + letters_size]))
     columns, rest = ROWS.unpack(frame[names_size + letters_size :], count)
-    quoted, rest = QUOTES.unpack(rest, quote_count)
+
+    def row_column(name: str, quote: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+        flow = _within(quote["flow"], count, "flow of a quote")
+        of_row: NDArray[Any] = columns[name.removeprefix(_OF_ROW)][flow]
+        return of_row
+
+    quoted, rest = QUOTES.unpack(rest, quote_count, row_column)
     if rest:
         raise StoreError(f"{len(rest)} bytes follow the last plane of a segment")
 
     rows, quotes = np.zeros(count, FLOW), np.zeros(quote_count, FLOW_QUOTE)
     for name, values in columns.items():
         if name not in ("history", "quote"):
-            field(rows, name)[:] = values
+            field(rows, name)[:] = values * tick if name in ROW_TIMES else values
     for name, values in quoted.items():
-        field(quotes, name)[:] = values
+        field(quotes, name)[:] = values * tick if name in QUOTE_TIMES else values
     rows["history"] = histories[_within(columns["history"], len(histories), "history")]
     rows["quote"] = _within(columns["quote"], quote_count + 1, "quote").astype(np.int64) - 1
     _within(rows["scope"], len(scopes), "scope")
     _within(rows["tunnels"], len(tunnels), "tunnel")
-    _within(quotes["flow"], count, "flow of a quote")
     for places in (rows["src_places"], rows["dst_places"], quotes["place"]):
         _within(places + 1, (1 << PLACE_BITS) + 1, "place")
     return FlowTable(rows, quotes, scopes, tunnels, (sensor,), (piece,))
@@ -125,6 +144,17 @@ def _read_1(data: bytes, sensor: str, piece: str) -> FlowTable:
 
 #: layout number -> reader. A layout that was ever written stays here.
 READERS: dict[int, Callable[[bytes, str, str], FlowTable]] = {1: _read_1}
+
+
+def _tick(rows: NDArray[np.void], quotes: NDArray[np.void]) -> int:
+    """The ns of a tick in which all times are whole."""
+    columns = [(rows, name) for name in ROW_TIMES] + [(quotes, name) for name in QUOTE_TIMES]
+    whole = all(not (field(table, name) % _MICROSECOND).any() for table, name in columns)
+    return _MICROSECOND if whole else 1
+
+
+def _ticks(times: NDArray[np.int64], tick: int) -> NDArray[np.int64]:
+    return times // tick if tick > 1 else times
 
 
 def _distinct(histories: NDArray[np.bytes_]) -> tuple[list[bytes], NDArray[np.int64]]:

@@ -1,0 +1,218 @@
+"""From a finding to its notice, whatever comes in between."""
+
+import gzip
+import json
+
+import pytest
+from botocore.exceptions import ClientError
+from tests.cloud.aws import BUCKET, Killed, deployed
+
+from backscatter.cloud.events import PATIENCE_TICK, our_event
+from backscatter.demo import case2007
+from backscatter.errors import Gone, Hopeless
+
+MINUTE = 60 * case2007.SECOND
+TICK = our_event(PATIENCE_TICK, {})
+
+
+@pytest.fixture(scope="module")
+def capture():
+    return case2007.capture()
+
+
+@pytest.fixture
+def cloud(monkeypatch):
+    with deployed(monkeypatch) as cloud:
+        yield cloud
+
+
+def finding(name="f", **how):
+    return case2007.guardduty_finding(finding=name, **how)
+
+
+def told(cloud):
+    return [(outcome.finding, outcome.verdict) for outcome in cloud.outcomes if outcome.told]
+
+
+def test_a_finding_without_a_capture_is_told_as_undetermined_when_patience_ends(cloud):
+    cloud.report(finding())
+    for _ in range(5):
+        cloud.now += 5 * MINUTE
+        cloud.correlate(TICK)
+    assert told(cloud) == []
+    cloud.now += 6 * MINUTE
+    cloud.correlate(TICK)
+    assert told(cloud) == [("f", "undetermined")]
+    ((subject, text),) = cloud.mails()
+    assert subject.startswith("Not decided")
+    assert "no_capture" in text or "nothing was captured" in text.lower()
+    cloud.now += 60 * MINUTE
+    cloud.correlate(TICK)
+    assert cloud.mails() == []
+
+
+def test_a_capture_that_comes_after_patience_changes_the_verdict_and_that_is_news(cloud, capture):
+    cloud.report(finding())
+    cloud.now += 31 * MINUTE
+    cloud.correlate(TICK)
+    cloud.mails()
+    cloud.ingest("s/a.pcap", capture)
+    cloud.wake()
+    assert told(cloud) == [("f", "undetermined"), ("f", "backscatter")]
+    ((subject, _),) = cloud.mails()
+    assert "Backscatter" in subject
+
+
+def test_a_verdict_that_turns_from_backscatter_to_real_is_told_as_a_correction(cloud, capture):
+    cloud.ingest("s/a.pcap", capture)
+    cloud.report(finding())
+    assert told(cloud) == [("f", "backscatter")]
+    # A second collector had our SYN all along: somebody forged nothing.
+    at, _, port, _, ack = case2007.PAIRS[0]
+    syn = case2007.tcp(case2007.OURS, port, case2007.VICTIM, case2007.IRC, "S", seq=ack - 1)
+    records = [*case2007.ordinary(), (at - 20_000_000, case2007.ether(syn))]
+    cloud.ingest("t/b.pcap", case2007.pcap(sorted(records)))
+    cloud.wake()
+    assert told(cloud)[-1][1] in ("connection_attempted", "connection_established")
+    subjects = [subject for subject, _ in cloud.mails()]
+    assert len(subjects) == 2
+    assert subjects[-1].startswith("CORRECTION")
+
+
+@pytest.mark.parametrize("packed", [lambda body: body, gzip.compress], ids=["plain", "gzip"])
+def test_evidence_is_read_from_the_object_by_offset_compressed_or_not(cloud, capture, packed):
+    cloud.ingest("s/a.pcap", packed(capture))
+    cloud.report(finding())
+    ((_, text),) = cloud.mails()
+    assert "Flags [S.], seq 4257997451, ack 2934031229, win 2048" in text
+    assert "Flags [R], seq 2934031229" in text
+
+
+def test_evidence_that_was_deleted_is_missing_and_changes_no_verdict(cloud, capture):
+    cloud.ingest("s/a.pcap", capture)
+    cloud.s3.delete_object(Bucket=BUCKET, Key="s/a.pcap")
+    cloud.report(finding())
+    assert told(cloud) == [("f", "backscatter")]
+    ((_, text),) = cloud.mails()
+    assert "The packets cannot be shown: s3://captures/s/a.pcap is not there any more" in " ".join(text.split())
+
+
+def test_a_new_version_of_a_capture_is_not_shown_as_evidence_of_the_old_one(cloud, capture):
+    cloud.ingest("s/a.pcap", capture)
+    cloud.upload("s/a.pcap", case2007.calling_capture())
+    cloud.report(finding())
+    ((_, text),) = cloud.mails()
+    assert "was uploaded again" in text
+
+
+def test_a_line_of_an_alert_log_that_cannot_be_read_costs_that_line(cloud, capture):
+    cloud.ingest("s/a.pcap", capture)
+    lines = [json.dumps(finding("one")), '{"broken": ', json.dumps(finding("two"))]
+    name = cloud.upload("alerts/log.json", "\n".join(lines).encode())
+    event = {"bucket": {"name": BUCKET}, "object": {"key": name.key, "etag": name.etag}}
+    cloud.correlate({"source": "aws.s3", "detail-type": "Object Created", "detail": event})
+    assert {name for name, _ in told(cloud)} == {"one", "two"}
+    (trouble,) = cloud.troubles
+    assert trouble.line == 2
+
+
+def test_the_sguil_text_of_the_case_is_read_from_the_alert_prefix(cloud, capture):
+    cloud.ingest("s/a.pcap", capture)
+    name = cloud.upload("alerts/sguil.txt", case2007.sguil_alert().encode())
+    event = {"bucket": {"name": BUCKET}, "object": {"key": name.key, "etag": name.etag}}
+    cloud.correlate({"source": "aws.s3", "detail-type": "Object Created", "detail": event})
+    assert told(cloud) == [("1.78890", "backscatter")]
+
+
+def test_what_is_no_finding_is_hopeless(cloud):
+    with pytest.raises(Hopeless, match="no alert format") as error:
+        cloud.correlate({"id": "e7", "source": "aws.ec2", "detail-type": "Weather", "detail": {"rain": 1}})
+    assert error.value.reason == "no_finding"
+
+
+def test_an_alert_log_that_was_deleted_is_gone(cloud):
+    event = {"bucket": {"name": BUCKET}, "object": {"key": "alerts/a.json", "etag": "x"}}
+    with pytest.raises(Gone):
+        cloud.correlate({"source": "aws.s3", "detail-type": "Object Created", "detail": event})
+
+
+@pytest.mark.parametrize("detail", [{}, {"capture": "x"}, {"capture": "x", "start": "soon"}])
+def test_a_capture_that_is_listed_without_a_name_is_hopeless(cloud, detail):
+    with pytest.raises(Hopeless):
+        cloud.correlate(our_event("Capture Listed", detail))
+
+
+def test_a_capture_whose_place_a_later_version_took_wakes_nobody(cloud):
+    cloud.correlate(our_event("Capture Listed", {"capture": "x", "start": case2007.START}))
+    assert cloud.outcomes == []
+
+
+def test_a_capture_that_wakes_more_findings_than_there_is_time_for_leaves_the_rest_to_a_message(cloud, capture):
+    names = [f"f{number}" for number in range(5)]
+    for name in names:
+        cloud.report(finding(name))
+    cloud.ingest("s/a.pcap", capture)
+    cloud.outcomes.clear()
+    cloud.hurried = lambda: True
+    rounds = 0
+    while bodies := cloud.messages("correlate"):
+        rounds += 1
+        for body in bodies:
+            cloud.correlate(body)
+    assert rounds > 2
+    assert sorted(told(cloud)) == [(name, "backscatter") for name in names]
+    assert len(cloud.mails()) == 5
+
+
+def test_one_finding_that_fails_costs_the_others_nothing(cloud, capture, monkeypatch):
+    for name in ("f1", "f2", "f3"):
+        cloud.report(finding(name))
+    cloud.ingest("s/a.pcap", capture)
+    import backscatter.cloud.correlate as module
+
+    judge = module.judge
+
+    def failing(one, *rest):
+        if one.id == "f2":
+            raise ZeroDivisionError
+        return judge(one, *rest)
+
+    monkeypatch.setattr(module, "judge", failing)
+    with pytest.raises(ZeroDivisionError):
+        cloud.wake()
+    assert {name for name, _ in told(cloud)} == {"f1", "f3"}
+    monkeypatch.setattr(module, "judge", judge)
+    cloud.now += 6 * MINUTE
+    cloud.correlate(TICK)
+    assert {name for name, _ in told(cloud)} == {"f1", "f2", "f3"}
+
+
+def test_a_function_killed_at_any_call_leaves_what_the_next_ones_finish(cloud):
+    """After each kill the message comes again and the schedule ticks on, as they do."""
+    cloud.ingest("s/a.pcap", case2007.pcap(case2007.pairs()))
+    cloud.messages("correlate")
+    for step in range(200):
+        name = f"f{step}"
+        cloud.alive = step
+        try:
+            cloud.report(finding(name))
+        except Killed:
+            cloud.report(finding(name))
+        else:
+            break
+        for _ in range(2):
+            cloud.now += 5 * MINUTE
+            cloud.correlate(TICK)
+        mails = cloud.mails()
+        revisions = {line for _, text in mails for line in text.splitlines() if line.startswith("Revision")}
+        assert len(revisions) == 1, step
+        # Only a kill exactly between telling and marking repeats a notice, and then with the same revision.
+        assert len(mails) in (1, 2), step
+    assert step > 10
+
+
+def test_trouble_of_a_service_is_left_to_another_try(cloud, capture, monkeypatch):
+    cloud.ingest("s/a.pcap", capture)
+    cloud.sns.delete_topic(TopicArn=cloud.environment["MAIL_TOPIC"])
+    with pytest.raises(ClientError):
+        cloud.report(finding())

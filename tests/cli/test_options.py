@@ -22,6 +22,10 @@ from backscatter.finding.model import End, Tuple
         ("--proto", "256"),
         ("--since", "yesterday"),
         ("--until", "2007-03-20T25:00:00Z"),
+        ("--scope", "vxlan:7"),
+        ("--scope", "vni:"),
+        ("--flow", "0SMa70aty2e1lVvIdRUl+DXfuJs="),
+        ("--flow", "1:0SMa70aty2e1lVvIdRUl+DXfuJs"),
     ],
 )
 @pytest.mark.parametrize("command", ["flows", "packets"])

@@ -47,6 +47,20 @@ def read_network(text: str) -> Network:
         raise ValueError(f"{text!r} is no IP address and no network such as 192.0.2.0/24 or 2001:db8::/32") from None
 
 
+def read_scope(text: str) -> str:
+    """The name of a scope as `flows` prints it."""
+    if not re.fullmatch(r"(vni:\d+|vlan:\d+(\.\d+)*)?", text, re.ASCII):
+        raise ValueError(f"{text!r} is no scope such as vni:7, vlan:100, vlan:100.7 or ''")
+    return text
+
+
+def read_community(text: str) -> str:
+    """A community id of version 1: the base64 of 20 bytes (https://github.com/corelight/community-id-spec)."""
+    if not re.fullmatch(r"1:[A-Za-z0-9+/]{27}=", text):
+        raise ValueError(f"{text!r} is no community id such as 1:0SMa70aty2e1lVvIdRUl+DXfuJs=")
+    return text
+
+
 def read_moment(text: str) -> int:
     """A time (ns) around which a judge can look, days before and after: from 1971 on, as far as 64 bits reach."""
     moment = parse_time(text)
@@ -121,9 +135,21 @@ _FILTERS = (
         help="What overlaps the time from T: RFC 3339 or epoch seconds.",
     ),
     click.option("--until", callback=checked(parse_time), metavar="T", help="What overlaps the time up to T."),
-    click.option("--scope", "scopes", metavar="S", multiple=True, help="vni:N, vlan:N, or '' for what has neither."),
     click.option(
-        "--flow", "communities", metavar="COMMUNITY_ID", multiple=True, help="Community id, version 1, seed 0."
+        "--scope",
+        "scopes",
+        callback=checked(read_scope),
+        metavar="S",
+        multiple=True,
+        help="vni:N, vlan:N, or '' for what has neither.",
+    ),
+    click.option(
+        "--flow",
+        "communities",
+        callback=checked(read_community),
+        metavar="COMMUNITY_ID",
+        multiple=True,
+        help="Community id, version 1, seed 0.",
     ),
 )
 

@@ -55,7 +55,7 @@ def flows(captures: tuple[str, ...], *, summary: bool, as_json: bool, **chosen: 
 
     SRC is whoever sent the first packet that was seen. PACKETS, BYTES and FLAGS are what SRC sent / what DST sent.
     Files that follow each other in time are pieces of one sensor; files that overlap are different views of the
-    network, which are never summed.
+    network, which are never summed; SENSOR tells them apart.
 
     Filters repeat as OR, different filters join as AND. With --summary, `packets`, `flows`, `first`, `last` and
     `seconds` are of what the filters leave; all else, and everything where nothing is filtered, is of the whole files.
@@ -106,6 +106,7 @@ def _flags(flow: Mapping[str, Any]) -> str:
 
 
 def _totals(read: Captures, kept: FlowTable, wanted: Filter) -> dict[str, Any]:
+    """The summary: of whole files, or of the flows that a filter leaves and their packets."""
     censuses = list(read.censuses)
     rows = kept.rows
     if wanted.is_empty:

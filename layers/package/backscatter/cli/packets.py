@@ -24,7 +24,6 @@ from backscatter.cli.local import told_damage
 from backscatter.cli.main import Failure, examples
 from backscatter.cli.source import STDIN, Source, sources
 from backscatter.cli.terminal import Meter, Speaker
-from backscatter.decode.columns import PLACE_BITS
 from backscatter.decode.decoder import Decoder
 from backscatter.decode.line import clock, packet_line
 from backscatter.errors import CaptureError, RequestError
@@ -38,8 +37,6 @@ if TYPE_CHECKING:
 
     from backscatter.capture.record import RecordBlock
     from backscatter.flow.filter import Filter
-
-OFFSET_BITS = (1 << PLACE_BITS) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +120,11 @@ def _select(found: Sequence[Source], wanted: Filter, speaker: Speaker) -> list[t
     selection = []
     with Meter("choosing packets", sum(source.size for source in found)) as meter:
         for source in found:
-            chosen = _choose(source, wanted, speaker, meter)
+            try:
+                chosen = _choose(source, wanted, speaker, meter)
+            except OSError as error:
+                speaker.problem(f"{source.name}: {error.strerror or error}")
+                continue
             if chosen is not None:
                 selection.append((source, chosen))
     if not selection:
@@ -132,6 +133,7 @@ def _select(found: Sequence[Source], wanted: Filter, speaker: Speaker) -> list[t
 
 
 def _choose(source: Source, wanted: Filter, speaker: Speaker, meter: Meter) -> Chosen | None:
+    """What the filter leaves of one file; None, and a problem told, where it is no capture."""
     decoder = Decoder()
     times, offsets, linktypes = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], set[int]()
     with source.open() as stream:

@@ -12,7 +12,7 @@ from backscatter.errors import StoreError
 from backscatter.flow.table import FLOW, FLOW_QUOTE, FlowTable
 from backscatter.store import segments
 from backscatter.store.frame import expand, squeeze
-from backscatter.store.layout import QUOTES, ROWS
+from backscatter.store.layout import QUOTES, ROWS, SCHEMA
 
 
 def written(table: FlowTable) -> bytes:
@@ -49,6 +49,13 @@ def test_any_selection_comes_back_as_the_table_itself_would_select(table, data):
 def test_every_field_but_the_sensor_is_written():
     assert {column.name.partition(".")[0] for column in ROWS.columns} == set(FLOW.names) - {"sensor"}
     assert {column.name for column in QUOTES.columns} == set(FLOW_QUOTE.names)
+
+
+def test_the_columns_of_layout_1_have_not_changed():
+    """Items that were written with other columns cannot be read: until the first release take the new number over;
+    after it, keep the old columns as layout 1 with its reader and write layout 2.
+    """
+    assert f"{SCHEMA:08x}" == "fea53106"
 
 
 def test_a_thousand_backscatter_flows_take_less_than_30_bytes_each():

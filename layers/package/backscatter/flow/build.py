@@ -74,8 +74,9 @@ def build_flows(
         rows[f"src_{name}"] = column[0::2]
         rows[f"dst_{name}"] = column[1::2]
     ends = endpoints(halves)
-    rows["conn_state"] = conn_states(halves, ends)
-    rows["history"] = histories(halves, ends, sequence, packets["proto"][traffic.packet] == UDP)
+    written = histories(halves, ends, sequence, packets["proto"][traffic.packet] == UDP)
+    rows["history"] = written
+    rows["conn_state"] = conn_states(halves, ends, written)
     rows["start"] = rows["src_first"]
     rows["end"] = np.maximum(rows["src_last"], rows["dst_last"])
     return FlowTable(rows, quotes, tuple(scopes), tuple(tunnels), (sensor,), tuple(pieces))

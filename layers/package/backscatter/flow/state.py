@@ -137,7 +137,7 @@ def _resets(
     return reset_from, np.where(healed, other, NEVER)
 
 
-def conn_states(halves: Halves, ends: Endpoints) -> NDArray[np.uint8]:
+def conn_states(halves: Halves, ends: Endpoints, histories: NDArray[np.bytes_]) -> NDArray[np.uint8]:
     """Zeek's conn_state of every flow as an index into CONN_STATES; 0 for what is not TCP.
 
     The definitions of scripts/base/protocols/conn/main.zeek. Where Zeek asks whether any bytes were sent by its
@@ -153,7 +153,7 @@ def conn_states(halves: Halves, ends: Endpoints) -> NDArray[np.uint8]:
         (resp_reset & rejected, "REJ"),
         (resp_reset & orig_idle, "RSTRH"),
         (resp_reset, "RSTR"),
-        (orig_reset & resp_idle & _only_syn_before_rst(halves), "RSTOS0"),
+        (orig_reset & resp_idle & _only_syn_before_rst(histories), "RSTOS0"),
         (orig_reset & resp_idle, "OTH"),
         (orig_reset, "RSTO"),
         (orig_closed & resp_closed, "SF"),
@@ -171,17 +171,10 @@ def conn_states(halves: Halves, ends: Endpoints) -> NDArray[np.uint8]:
     return np.where(tcp, code, 0).astype(np.uint8)
 
 
-def _only_syn_before_rst(halves: Halves) -> Bools:
-    r"""Flows that begin with SYN and whose src says nothing else before RST: histories like S[^HAFGIQ]*R.*.
-
-    H needs no look: behind a SYN of the same side Zeek writes it only where something else closed the side before.
-    """
-    flags = halves.flags
-    control = flags & (SYN | FIN | RST)
-    pure = halves.dense(((flags & (SYN | FIN | RST | ACK)) == SYN)[halves.start]).reshape(-1, 2)[:, 0]
-    rst = first_position(halves, control == RST)[:, 0]
-    pure_ack = (control == 0) & (halves.payload == 0) & ((flags & ACK) != 0)
-    several = (control & (control - 1)) != 0
-    other = first_position(halves, pure_ack | several | (control == FIN))[:, 0]
-    only: Bools = pure & (rst != NEVER) & (rst < other)
+def _only_syn_before_rst(histories: NDArray[np.bytes_]) -> Bools:
+    """Which histories match Zeek's pattern S[^HAFGIQ]*R.*: src began with SYN and said nothing else before its RST."""
+    letters = histories.view(np.uint8).reshape(len(histories), -1)
+    rst, other = letters == ord("R"), np.isin(letters, tuple(b"HAFGIQ"))
+    only: Bools = (letters[:, 0] == ord("S")) & rst.any(axis=1)
+    only &= ~other.any(axis=1) | (rst.argmax(axis=1) < other.argmax(axis=1))
     return only

@@ -173,7 +173,7 @@ def conn_states(halves: Halves, ends: Endpoints, histories: NDArray[np.bytes_]) 
 
 def _only_syn_before_rst(histories: NDArray[np.bytes_]) -> Bools:
     """Which histories match Zeek's pattern S[^HAFGIQ]*R.*: src began with SYN and said nothing else before its RST."""
-    letters = histories.view(np.uint8).reshape(len(histories), -1)
+    letters = histories.view(np.uint8).reshape(len(histories), histories.itemsize)
     rst, other = letters == ord("R"), np.isin(letters, tuple(b"HAFGIQ"))
     only: Bools = (letters[:, 0] == ord("S")) & rst.any(axis=1)
     only &= ~other.any(axis=1) | (rst.argmax(axis=1) < other.argmax(axis=1))

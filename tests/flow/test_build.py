@@ -247,3 +247,19 @@ def test_udp_has_one_letter_a_side_and_icmp_none():
 def test_times_far_apart_do_not_disturb_each_other():
     rows = [{"f": "S", "t": 0}, {"f": "S", "t": 4 * 10**9}]
     assert [row["end"] // SECOND for row in flows(rows)] == [0, 4 * 10**9]
+
+
+def test_columns_at_their_limits_never_fail():
+    """Captures are hostile: every number may be as large or as small as its column holds."""
+    chance = np.random.default_rng(5)
+    for _ in range(20):
+        count = int(chance.integers(1, 100))
+        table = packets([{}] * count)
+        for name in ("time", "seq", "ack", "window", "flags", "ttl", "speech", "icmp_type", "icmp_code", "traits"):
+            column = table.columns[name]
+            limits = np.iinfo(column.dtype)
+            column[:] = chance.choice(np.array([limits.min, limits.max, 0, 1, 4, 18], column.dtype), count)
+        table.columns["payload"][:] = chance.choice([0, 1, 65535, 2**31], count)
+        table.columns["proto"][:] = chance.choice([1, 6, 17, 47, 58], count)
+        flows = build_flows(table, ("",), ((),)).rows
+        assert flows["src_packets"].sum() + flows["dst_packets"].sum() == count

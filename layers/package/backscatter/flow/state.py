@@ -149,11 +149,13 @@ def conn_states(halves: Halves, ends: Endpoints, histories: NDArray[np.bytes_]) 
     resp_reset, orig_reset = resp == RESET, orig == RESET
     orig_closed, resp_closed = orig == CLOSED, resp == CLOSED
     rejected = (orig == SYN_SENT) | (orig == SYN_ACK_SENT) | (orig_reset & silent)
+    half_open = orig_reset & resp_idle
+    half_open[half_open] = _only_syn_before_rst(histories[half_open])
     rows: list[tuple[Bools, str]] = [
         (resp_reset & rejected, "REJ"),
         (resp_reset & orig_idle, "RSTRH"),
         (resp_reset, "RSTR"),
-        (orig_reset & resp_idle & _only_syn_before_rst(histories), "RSTOS0"),
+        (half_open, "RSTOS0"),
         (orig_reset & resp_idle, "OTH"),
         (orig_reset, "RSTO"),
         (orig_closed & resp_closed, "SF"),
@@ -174,7 +176,9 @@ def conn_states(halves: Halves, ends: Endpoints, histories: NDArray[np.bytes_]) 
 def _only_syn_before_rst(histories: NDArray[np.bytes_]) -> Bools:
     """Which histories match Zeek's pattern S[^HAFGIQ]*R.*: src began with SYN and said nothing else before its RST."""
     letters = histories.view(np.uint8).reshape(len(histories), histories.itemsize)
+    only: Bools = letters[:, 0] == ord("S")
+    letters = letters[only]
     rst, other = letters == ord("R"), np.isin(letters, tuple(b"HAFGIQ"))
-    only: Bools = (letters[:, 0] == ord("S")) & rst.any(axis=1)
-    only &= ~other.any(axis=1) | (rst.argmax(axis=1) < other.argmax(axis=1))
+    before = ~other.any(axis=1) | (rst.argmax(axis=1) < other.argmax(axis=1))
+    only[only] = rst.any(axis=1) & before
     return only

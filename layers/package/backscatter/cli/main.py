@@ -63,6 +63,7 @@ class Commands(click.Group):
             result = super().invoke(ctx)
             sys.stdout.flush()  # here, where a reader that went away can still be answered
         except KeyboardInterrupt:
+            _forget_stdout()
             click.echo("interrupted", err=True)
             ctx.exit(INTERRUPTED)
         except BrokenPipeError:

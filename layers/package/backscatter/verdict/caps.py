@@ -60,11 +60,11 @@ def caps(facts: Facts, window: Window) -> Iterator[Cap]:
         yield Cap(POSSIBLE, "No capture without a hole or damage spans this conversation.")
     if not facts.both_ways:
         yield Cap(POSSIBLE, "Only one direction of our host is visible in the scope that shows the conversation.")
-    elif coverage is not None and not _others_seen(facts):
+    elif coverage is not None and not (facts.unfiltered and _others_seen(facts)):
         yield Cap(
             POSSIBLE,
-            "The capture shows nothing but these two hosts, so it may have been filtered: it cannot vouch for what it "
-            "does not show.",
+            "The capture shows nothing but these two hosts, or nothing but answers, so it may have been filtered: it "
+            "cannot vouch for what it does not show.",
         )
     if facts.captured_after < REORDERED:
         yield Cap(PROBABLE, "The capture ends with this conversation; what came right after it is not known.")

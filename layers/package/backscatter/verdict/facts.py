@@ -14,6 +14,7 @@ from backscatter.decode.columns import (
     NTP_ASK,
     QUIC_INITIAL,
     QUIC_LONG,
+    QUIC_SHORT,
     RST,
     SYN,
 )
@@ -93,8 +94,9 @@ class Facts:
 
     @cached_property
     def local_first(self) -> bool:
-        """Whether the first packet seen, over all views, was the local end's."""
-        first = min(self.flows, key=lambda flow: (flow.start, flow.row), default=None)
+        """Whether the first packet seen on the tuple, over all views, was the local end's."""
+        flows = (*self.conversation.earlier, *self.flows)
+        first = min(flows, key=lambda flow: (flow.start, flow.row), default=None)
         return first is not None and first.local_began
 
     # -- the local end's question -------------------------------------------------------------------------------------
@@ -105,7 +107,13 @@ class Facts:
 
         A SYN with the seq that a SYN+ACK acknowledges is ours at any distance.
         """
-        return any(flow.local.has & HAS_SYN for flow in (*self.flows, *self.conversation.earlier))
+        if any(flow.local.has & HAS_SYN for flow in (*self.flows, *self.conversation.earlier)):
+            return True
+        one = self.conversation
+        acknowledged = {(flow.remote.synack_ack - 1) % 2**32 for flow in self.flows if flow.remote.has & HAS_SYNACK}
+        return bool(acknowledged) and not acknowledged.isdisjoint(
+            self.around.our_syns(one.local_port, one.remote_port)
+        )
 
     @cached_property
     def local_asked(self) -> bool:
@@ -114,15 +122,42 @@ class Facts:
             return self.local_syn
         if self.conversation.proto in (ICMP, ICMP6):
             replies = ICMP_REPLIES[self.conversation.proto]
-            return self.any(lambda flow: flow.local.packets and (flow.local_began != (flow.icmp_type in replies)))
-        if self.any(lambda flow: flow.local.speech & (DNS_QUERY | NTP_ASK)):
+            return self.any(
+                lambda flow: (
+                    flow.local.packets and not flow.is_error and (flow.local_began != (flow.icmp_type in replies))
+                )
+            )
+        if not self.local_spoke:
+            return False
+        told = self._asked_by_content
+        return self.local_first if told is None else told
+
+    @cached_property
+    def _asked_by_content(self) -> bool | None:
+        """Whether UDP payloads show the local end asking (True) or the remote end (False); None where they do not.
+
+        What they say counts for more than who was seen first: requests may be delivered late, or lie before the capture.
+        """
+        one = self.conversation
+        ask = DNS_QUERY | NTP_ASK
+        from_client = QUIC_INITIAL if QUIC_PORT in (one.local_port, one.remote_port) else 0
+        ours = ask | (from_client if one.remote_port == QUIC_PORT else 0)
+        theirs = ask | (from_client if one.local_port == QUIC_PORT else 0)
+        if self.any(lambda flow: flow.local.speech & ours or flow.remote.speech & ANSWERS):
             return True
-        return self.local_spoke and (self.local_first or any(flow.local.packets for flow in self.conversation.earlier))
+        if self.any(lambda flow: flow.remote.speech & theirs or flow.local.speech & ANSWERS):
+            return False
+        return None
+
+    @cached_property
+    def asker_known(self) -> bool:
+        """Whether the packets say who asked, whatever came before the capture: TCP, ICMP and well-known UDP do."""
+        return self.conversation.proto in (TCP, ICMP, ICMP6) or self._asked_by_content is not None
 
     @cached_property
     def local_went_on(self) -> bool:
         """Whether the local end sent more than SYNs and RSTs: a pure ACK, data or a FIN."""
-        return self.any(lambda flow: flow.local.acks or flow.local.fins or "D" in flow.said)
+        return self.any(lambda flow: flow.local.acks or flow.local.fins or flow.local.data > flow.local.syns)
 
     # -- the remote end's question ------------------------------------------------------------------------------------
 
@@ -140,7 +175,11 @@ class Facts:
     def remote_went_on(self) -> bool:
         """Whether the remote end sent a pure ACK, data, or a FIN that acknowledges."""
         return self.any(
-            lambda flow: flow.remote.acks or "D" in flow.heard or (flow.remote.fins and flow.remote.flags & ACK)
+            lambda flow: (
+                flow.remote.acks
+                or flow.remote.data > flow.remote.syns
+                or (flow.remote.fins and flow.remote.flags & ACK)
+            )
         )
 
     @cached_property
@@ -157,8 +196,17 @@ class Facts:
 
     @cached_property
     def remote_finished_handshake(self) -> bool:
-        """Whether the remote end sent data or a FIN, or acknowledged more than the SYN+ACK does."""
-        return self.any(lambda flow: "D" in flow.heard or flow.remote.fins or flow.remote.ack_beyond > 0) or any(
+        """Whether the remote end sent data or a FIN, or acknowledged more than the SYN+ACK does.
+
+        Where it sent nothing but SYN+ACKs and RSTs, acks that differ are answers to several SYNs, not progress.
+        """
+        return self.any(
+            lambda flow: (
+                flow.remote.data
+                or flow.remote.fins
+                or (flow.remote.ack_beyond > 0 and flow.remote.packets > flow.remote.synacks + flow.remote.rsts)
+            )
+        ) or any(
             before.remote.has & HAS_SYNACK and flow.remote.acks and flow.remote.ack_first != before.remote.synack_ack
             for before in self.flows
             for flow in self.flows
@@ -214,7 +262,9 @@ class Facts:
         """Whether every packet of ours is a bare RST with the seq that a SYN+ACK of theirs acknowledges."""
         spoke = [flow for flow in self.flows if flow.local.packets]
         return bool(spoke) and all(
-            flow.local.packets == flow.local.exact_rsts or self._exact_elsewhere(flow.local) for flow in spoke
+            not flow.local.payload
+            and (flow.local.packets == flow.local.exact_rsts or self._exact_elsewhere(flow.local))
+            for flow in spoke
         )
 
     def _exact_elsewhere(self, local: Side) -> bool:
@@ -264,23 +314,40 @@ class Facts:
         """Whether it is UDP answers of the remote end (DNS, NTP, a QUIC server), and we sent nothing on it."""
         if self.conversation.proto != UDP or self.local_spoke or not self.remote_spoke:
             return False
-        from_quic_server = self.conversation.remote_port == QUIC_PORT != self.conversation.local_port
-        answers = ANSWERS | (QUIC_LONG | QUIC_INITIAL if from_quic_server else 0)
+        answers = ANSWERS | (QUIC_LONG | QUIC_INITIAL if self._from_quic_server else 0)
         return not self.any(lambda flow: not flow.remote.speech & answers or flow.remote.speech & ~answers)
+
+    @property
+    def _from_quic_server(self) -> bool:
+        return self.conversation.remote_port == QUIC_PORT != self.conversation.local_port
 
     @cached_property
     def error_about_nothing(self) -> bool:
-        """Whether ICMP errors quote a packet of ours on a tuple on which we sent nothing."""
-        sent = self.local_spoke or any(flow.local.packets for flow in self.conversation.earlier)
+        """Whether ICMP errors quote a packet of ours on a tuple on which we sent nothing.
+
+        A quote of TCP or UDP without its ports names no tuple, so it cannot be said that we sent nothing on it.
+        """
+        one = self.conversation
+        if one.proto in (TCP, UDP) and one.local_port is None:
+            return False
+        sent = self.local_spoke or any(flow.local.packets for flow in one.earlier)
         return self.told_by_icmp and not sent
 
     @cached_property
     def request_of_theirs(self) -> bool:
-        """Whether the remote end began with something that is no answer: an echo request, or UDP that asks."""
+        """Whether the remote end began with something that is no answer: an echo request, or UDP that asks.
+
+        UDP whose payload does not say what it is may belong to a session of ours that began before the capture.
+        """
         proto = self.conversation.proto
         if proto in (ICMP, ICMP6):
             return not self.any(lambda flow: flow.is_error or flow.icmp_type in ICMP_REPLIES[proto])
-        return proto == UDP and not self.any(lambda flow: flow.remote.speech & ANSWERS)
+        if proto != UDP or self.spoke_before:
+            return False
+        answers = ANSWERS | (QUIC_LONG | QUIC_SHORT | QUIC_INITIAL if self._from_quic_server else 0)
+        return not self.any(lambda flow: flow.remote.speech & answers) and (
+            self._asked_by_content is False or self.lookback >= FULL
+        )
 
     # -- candidates ---------------------------------------------------------------------------------------------------
 
@@ -319,7 +386,7 @@ class Facts:
         return max(seen, key=lambda one: (self._both(one), one.lookback(self.start)), default=None)
 
     def _both(self, coverage: Coverage) -> bool:
-        return all(self.around.directions(coverage.sensor, coverage.scope))
+        return self.around.both_ways(coverage.sensor, coverage.scope)
 
     @property
     def lookback(self) -> int:
@@ -344,8 +411,21 @@ class Facts:
 
     @cached_property
     def full(self) -> bool:
-        """Full look-back, no hole, both directions, and capture goes on: silence of ours can be told from blindness."""
-        return self.lookback >= FULL and self.unbroken and self.both_ways and self.captured_after >= REORDERED
+        """Full look-back, no hole, both directions, and capture goes on: silence of ours can be told from blindness.
+
+        Both directions by more than our answers: a filter for SYN+ACK and RST, as telescopes use, hides every SYN.
+        """
+        if self.coverage is None or not self.around.both_ways(self.coverage.sensor, self.coverage.scope, freely=True):
+            return False
+        return self.lookback >= FULL and self.unbroken and self.captured_after >= REORDERED
+
+    @cached_property
+    def unfiltered(self) -> bool:
+        """Whether the vouching view shows more than answers: what a filter for backscatter would have hidden."""
+        one = self.coverage
+        return one is not None and (
+            one.loss.opportunities > 0 or self.around.both_ways(one.sensor, one.scope, freely=True)
+        )
 
     @cached_property
     def scopes_disagree(self) -> bool:

@@ -159,6 +159,7 @@ class Bench:
         self._tables: dict[frozenset[Address], FlowTable] = {}
         self._hosts: dict[frozenset[Address], Neighbourhood] = {}
         self._gathered: dict[tuple[frozenset[Address], Wanted], Gathered] = {}
+        self._contacted: dict[frozenset[Address], bool] = {}
 
     def table(self, remote: frozenset[Address]) -> FlowTable:
         """All flows between the local host and a remote around the window."""
@@ -187,27 +188,36 @@ class Bench:
         if any(one.label is Label.BACKSCATTER for _, one in judged):
             judged = [
                 (remote, self._judge(one.facts.conversation, remote, contacted=True))
-                if one.label is Label.BACKSCATTER and self._contacted(remote, one)
+                if one.label is Label.BACKSCATTER and self._contacts(remote)
                 else (remote, one)
                 for remote, one in judged
             ]
         return judged
 
-    def _contacted(self, remote: frozenset[Address], this: Judged) -> bool:
-        """Whether another conversation of the pair in the window was begun or joined by the local host."""
-        return any(
-            self._judge(other, remote).label in CONTACT
-            for other in self.gathered(remote, Wanted()).conversations
-            if other.rows != this.facts.conversation.rows
-        )
+    def _contacts(self, remote: frozenset[Address]) -> bool:
+        """Whether the local host began or took part in any conversation of the pair in the window.
 
-    def _judge(self, conversation: Conversation, remote: frozenset[Address], *, contacted: bool = False) -> Judged:
+        What is backscatter is none of these, so it need not be told apart from itself.
+        """
+        if remote not in self._contacted:
+            self._contacted[remote] = any(
+                rule.matches(self._facts(conversation, remote))
+                for conversation in self.gathered(remote, Wanted()).conversations
+                for rule in RULES
+                if rule.label in CONTACT
+            )
+        return self._contacted[remote]
+
+    def _facts(self, conversation: Conversation, remote: frozenset[Address], *, contacted: bool = False) -> Facts:
         hosts = self._hosts.setdefault(remote, Neighbourhood(self.scene, self.local, remote, self.window))
         around = Surroundings(hosts, conversation.start, conversation.end)
         scopes = sorted({flow.view[1] for flow in (*conversation.flows, *conversation.errors)})
         span = Window(conversation.start - BEFORE, conversation.end + AFTER)
         coverages = tuple(one for scope in scopes for one in coverage_of(self.censuses, scope, span))
-        facts = Facts(conversation, coverages, around, contacted)
+        return Facts(conversation, coverages, around, contacted)
+
+    def _judge(self, conversation: Conversation, remote: frozenset[Address], *, contacted: bool = False) -> Judged:
+        facts = self._facts(conversation, remote, contacted=contacted)
         rule = next(rule for rule in RULES if rule.matches(facts))
         confidence, caps, boosts = weighed(rule, facts, self.own)
         undone = next((cap for cap in caps if cap.limit == 0), None)

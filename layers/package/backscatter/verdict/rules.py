@@ -46,8 +46,8 @@ def _established(facts: Facts) -> bool:
 
 def _handshake_missing(facts: Facts) -> bool:
     if not facts.is_tcp:
-        # Who asked cannot be told where the capture does not reach back to the beginning.
-        return _exchange(facts) and facts.lookback < FULL
+        # Unless the payloads say it, who asked cannot be told where the capture does not reach back to the beginning.
+        return _exchange(facts) and not facts.asker_known and facts.lookback < FULL
     if facts.remote_asked or facts.local_accepted:
         return False
     if facts.remote_accepted and (facts.local_went_on or facts.remote_finished_handshake):
@@ -56,12 +56,14 @@ def _handshake_missing(facts: Facts) -> bool:
 
 
 def _data_both_ways(facts: Facts) -> bool:
-    return facts.any(lambda flow: "D" in flow.said) and facts.any(lambda flow: "D" in flow.heard)
+    return facts.any(lambda flow: flow.local.data) and facts.any(lambda flow: flow.remote.data)
 
 
 def _accepted(facts: Facts) -> bool:
     if not facts.is_tcp:
         return _exchange(facts)
+    if facts.local_accepted and facts.local_went_on:
+        return True
     return (facts.remote_asked or facts.local_accepted) and facts.remote_went_on
 
 
@@ -69,7 +71,8 @@ def _probe(facts: Facts) -> bool:
     if not (facts.local_spoke or facts.refused_by_icmp or facts.both_ways):
         return False
     if facts.is_tcp:
-        return facts.remote_asked or facts.remote_probed
+        # A pure ACK of ours to a SYN of theirs is a challenge (RFC 5961): the tuple carries a connection.
+        return (facts.remote_asked or facts.remote_probed) and not facts.local_went_on
     return facts.remote_spoke and not facts.local_spoke and facts.request_of_theirs
 
 
@@ -95,7 +98,7 @@ def _closed_port(facts: Facts) -> bool:
 
 def _one_sided(facts: Facts) -> bool:
     """The capture shows one direction of our host only, in every view that saw the conversation."""
-    return not any(all(facts.around.directions(*view)) for view in facts.views)
+    return not any(facts.around.both_ways(*view) for view in facts.views)
 
 
 RULES: tuple[Rule, ...] = (
@@ -129,7 +132,8 @@ RULES: tuple[Rule, ...] = (
         "R13",
         Label.INBOUND_CONNECTION,
         90,
-        "Their SYN, our SYN+ACK, and their ACK or data; or their request and our answer.",
+        "Their SYN, our SYN+ACK, and their ACK or data, or more of ours than the SYN+ACK; or their request and our "
+        "answer.",
         "{remote} connected to {local}, and {local} accepted.",
         _accepted,
     ),
@@ -165,6 +169,16 @@ RULES: tuple[Rule, ...] = (
         why=Why.CONFLICT,
     ),
     Rule(
+        "R19",
+        Label.UNDETERMINED,
+        0,
+        "A RST of ours fits no SYN+ACK of theirs, or we sent something else on the tuple in the 15 minutes before.",
+        "{local} sent packets to {remote} that are no exact answer to its SYN+ACKs.",
+        lambda facts: _rst_fits_nothing(facts) or (facts.is_candidate and facts.spoke_before),
+        case="our packets do not fit",
+        why=Why.CONFLICT,
+    ),
+    Rule(
         "R8",
         Label.BACKSCATTER,
         80,
@@ -196,16 +210,6 @@ RULES: tuple[Rule, ...] = (
         "ICMP error, nothing, or a SYN+ACK that they never completed; our direction is otherwise visible.",
         "{remote} probed {local}, and no connection came of it.",
         _probe,
-    ),
-    Rule(
-        "R19",
-        Label.UNDETERMINED,
-        0,
-        "A RST of ours fits no SYN+ACK of theirs, or we sent something else on the tuple in the 15 minutes before.",
-        "{local} sent packets to {remote} that are no exact answer to its SYN+ACKs.",
-        lambda facts: _rst_fits_nothing(facts) or (facts.is_candidate and facts.spoke_before),
-        case="our packets do not fit",
-        why=Why.CONFLICT,
     ),
     Rule(
         "R19",

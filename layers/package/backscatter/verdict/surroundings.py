@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from backscatter.decode.columns import DNS_ANSWER, NTP_ANSWER
-from backscatter.flow.table import HAS_SYN, HAS_SYNACK
+from backscatter.flow.table import HAS_RST, HAS_SYN, HAS_SYNACK
 from backscatter.verdict.conversation import ICMP, ICMP6, ICMP_REPLIES, TCP, UDP, ends_at
 from backscatter.verdict.scene import Window
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 SECOND = 10**9
 MINUTE = 60 * SECOND
 HOUR = 60 * MINUTE
+DAY = 24 * HOUR
 
 #: R14: this many distinct remotes with unsolicited answers to one host within a minute.
 REFLECTORS = 50
@@ -70,6 +71,23 @@ class Neighbourhood:
         """Flows between the two hosts."""
         return self.scene.flows_between(self.local, self.remote, window)
 
+    @cached_property
+    def day(self) -> FlowTable:
+        """Flows between the two hosts, from a day before the window to an hour after it."""
+        return self.between(Window(self.window.start - DAY, self.window.end + HOUR))
+
+    @cached_property
+    def syns_of_day(self) -> dict[tuple[int, int], set[int]]:
+        """Seqs of the SYNs that the local host sent the remote one in `day`, by local and remote port."""
+        rows = self.day.rows
+        seqs: dict[tuple[int, int], set[int]] = {}
+        for us, them in (("src", "dst"), ("dst", "src")):
+            asked = ends_at(rows, us, self.local) & (rows["proto"] == TCP) & (rows[f"{us}_has"] & HAS_SYN > 0)
+            fields = (f"{us}_port", f"{them}_port", f"{us}_syn_seq")
+            for here, there, seq in zip(*(rows[field][asked].tolist() for field in fields), strict=True):
+                seqs.setdefault((here, there), set()).add(seq)
+        return seqs
+
 
 @dataclass(frozen=True)
 class Surroundings:
@@ -93,6 +111,28 @@ class Surroundings:
         sent = bool((rows["src_packets"][src] > 0).any() or (rows["dst_packets"][dst] > 0).any())
         received = bool((rows["dst_packets"][src] > 0).any() or (rows["src_packets"][dst] > 0).any())
         return sent, received
+
+    def both_ways(self, sensor: str, scope: str, *, freely: bool = False) -> bool:
+        """Whether one view shows a flow of the local host around the conversation in both directions.
+
+        A broadcast of its own beside what it receives proves nothing: its answers may take another way. `freely`: by
+        more than SYN+ACKs and RSTs of its own.
+        """
+        table = self.hosts.local_flows
+        rows = table.rows
+        mutual = _in_view(table, sensor, scope) & self._near(rows, 15 * MINUTE, 5 * MINUTE)
+        mutual &= (rows["src_packets"] > 0) & (rows["dst_packets"] > 0)
+        for us, ours in (("src", self.hosts.local_is_src), ("dst", self.hosts.local_is_dst)):
+            answers = rows[f"{us}_synacks"].astype(np.int64) + rows[f"{us}_rsts"] if freely else 0
+            if bool((mutual & ours & (rows[f"{us}_packets"] > answers)).any()):
+                return True
+        return False
+
+    def our_syns(self, local_port: int | None, remote_port: int | None) -> frozenset[int]:
+        """Seqs of the SYNs that the local host sent on a tuple, from a day before to an hour after the window."""
+        if local_port is None or remote_port is None:
+            return frozenset()
+        return frozenset(self.hosts.syns_of_day.get((local_port, remote_port), ()))
 
     @cached_property
     def half_open_scan(self) -> bool:
@@ -189,8 +229,7 @@ class Surroundings:
 
     def ever_before(self, proto: int, local_port: int | None, remote_port: int | None, since: int) -> bool:
         """Whether the tuple had any flow between `since` and the conversation."""
-        pair = self.hosts.between(Window(since, self.start))
-        rows = pair.rows
+        rows = self.hosts.day.rows
         forth = (
             ends_at(rows, "src", self.hosts.local)
             & (rows["src_port"] == local_port)
@@ -201,7 +240,8 @@ class Surroundings:
             & (rows["dst_port"] == local_port)
             & (rows["src_port"] == remote_port)
         )
-        return bool(((rows["proto"] == proto) & (forth | back) & (rows["start"] < self.start)).any())
+        before = (rows["start"] < self.start) & (rows["end"] >= since)
+        return bool(((rows["proto"] == proto) & (forth | back) & before).any())
 
 
 def _in_view(table: FlowTable, sensor: str, scope: str) -> NDArray[np.bool_]:
@@ -221,7 +261,8 @@ def _distinct(rows: NDArray[np.void], *names: str) -> int:
 
 def _answers_first(rows: NDArray[np.void]) -> NDArray[np.bool_]:
     """Mask of the flows that begin with an answer nobody here asked for."""
-    tcp = (rows["proto"] == TCP) & (rows["src_has"] & HAS_SYNACK > 0) & (rows["src_has"] & HAS_SYN == 0)
+    closed = (rows["src_has"] & HAS_RST > 0) & (rows["src_packets"] == rows["src_reset_syns"])
+    tcp = (rows["proto"] == TCP) & ((rows["src_has"] & HAS_SYNACK > 0) | closed) & (rows["src_has"] & HAS_SYN == 0)
     tcp &= rows["dst_has"] & HAS_SYN == 0
     udp = (rows["proto"] == UDP) & (rows["src_speech"] & (DNS_ANSWER | NTP_ANSWER) > 0) & (rows["dst_packets"] == 0)
     mask: NDArray[np.bool_] = tcp | udp

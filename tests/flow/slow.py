@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from backscatter.decode.columns import ACK, FIN, HAS_PORTS, OK, ONE_WAY, RST, SYN, Packets
+from backscatter.decode.columns import ACK, FIN, HAS_PORTS, NO_FLAGS, OK, ONE_WAY, RST, SYN, Packets
 
 SECOND = 10**9
 NAMES = "time place scope version proto src_hi src_lo dst_hi dst_lo src_port dst_port ip_bytes payload ttl traits flags seq ack window speech status tunnels icmp_type icmp_code"
@@ -284,6 +284,7 @@ def slow_side(flow: list[dict], side: int) -> dict:
         "acks": sum(row["payload"] == 0 for row in those(mine, ACK, SYN | FIN | RST)),
         "ack_first": first(told, "ack"),
         "ack_beyond": max((reach for _, reach in acks), default=0),
+        "opaque": sum(tcp and bool(row["traits"] & NO_FLAGS) for row in mine),
         "speech": _or(row["speech"] for row in mine),
         "places": [*(row["place"] for row in mine[:4]), *[-1] * (4 - len(mine[:4]))],
     }

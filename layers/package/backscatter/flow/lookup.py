@@ -79,11 +79,9 @@ class TableScene:
         return self.table.select(np.unique(np.concatenate(rows)))
 
     def censuses(self, window: Window) -> list[Census]:
-        """The captures that overlap the window, and all others of the same sensors in the 24 hours before its end."""
-        begun = [one for one in self._censuses if one.start <= window.end]
-        sensors = {one.sensor for one in begun if one.end >= window.start}
+        """The captures that overlap the window or the 24 hours before its end, of every sensor."""
         since = min(window.start, window.end - DAY)
-        return [one for one in begun if one.sensor in sensors and one.end >= since]
+        return [one for one in self._censuses if one.start <= window.end and one.end >= since]
 
     def _candidates(self, host: Address, window: Window) -> Ints:
         """Rows in the window that may be of a host; the hash decides."""

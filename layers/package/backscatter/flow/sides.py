@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backscatter.decode.columns import ACK, FIN, NOWHERE, RST, SYN
+from backscatter.decode.columns import ACK, FIN, NO_FLAGS, NOWHERE, RST, SYN
 from backscatter.flow.conversation import SECOND, TCP
 from backscatter.flow.runs import run_starts, unwrapped
 from backscatter.flow.table import HAS_RST, HAS_SYN, HAS_SYNACK, PLACES
@@ -47,6 +47,7 @@ class Halves:
         self.payload: Ints = packets["payload"][index]
         self.ip_bytes: Ints = packets["ip_bytes"][index]
         self.ttl: NDArray[np.uint8] = packets["ttl"][index]
+        self.opaque: Bools = self.tcp & (packets["traits"][index] & NO_FLAGS != 0)
         self.speech: NDArray[np.uint8] = packets["speech"][index]
 
     def dense(self, values: NDArray[Any], default: int = 0) -> NDArray[Any]:
@@ -120,6 +121,7 @@ def side_columns(halves: Halves) -> dict[str, NDArray[Any]]:
         "acks": halves.counted(told & ~(syn | fin) & (payload == 0)),
         "ack_first": halves.at(first_ack, halves.ack),
         "ack_beyond": _ack_beyond(halves, told),
+        "opaque": halves.counted(halves.opaque),
         "speech": halves.reduced(np.bitwise_or, halves.speech),
         "places": _places(halves),
     }

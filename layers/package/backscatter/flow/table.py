@@ -57,6 +57,7 @@ SIDE: list[tuple[str, str, str]] = [
     ("ack_beyond", "i8", "highest ack of such packets beyond ack_first, in bytes; 0 where none goes beyond"),
     ("segments", "u4", "TCP segments with sequence space that the other side acknowledged, captured or lost"),
     ("lost", "u4", "estimate of its segments that the other side acknowledged and nobody captured"),
+    ("opaque", "u4", "TCP packets whose flags are unknown: cut before them, malformed, or a later fragment"),
     ("speech", "u1", "OR of what its UDP payloads say"),
     ("places", f"({PLACES},)i8", "where its first packets are; NOWHERE fills up"),
 ]

@@ -67,6 +67,7 @@ class Side(NamedTuple):
     ack_beyond: int
     segments: int
     lost: int
+    opaque: int
     speech: int
     places: tuple[Place, ...]
 

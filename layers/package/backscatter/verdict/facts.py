@@ -111,9 +111,7 @@ class Facts:
             return True
         one = self.conversation
         acknowledged = {(flow.remote.synack_ack - 1) % 2**32 for flow in self.flows if flow.remote.has & HAS_SYNACK}
-        return bool(acknowledged) and not acknowledged.isdisjoint(
-            self.around.our_syns(one.local_port, one.remote_port)
-        )
+        return bool(acknowledged) and not acknowledged.isdisjoint(self.around.our_syns(one.local_port, one.remote_port))
 
     @cached_property
     def local_asked(self) -> bool:
@@ -168,8 +166,10 @@ class Facts:
 
     @cached_property
     def remote_probed(self) -> bool:
-        """Whether all that the remote end sent are NULL, FIN or Xmas probes: no SYN, RST or ACK bit."""
-        return self.remote_spoke and not self.any(lambda flow: flow.remote.flags & (SYN | RST | ACK))
+        """Whether all that the remote end sent are NULL, FIN or Xmas probes: flags known, without SYN, RST and ACK."""
+        return self.remote_spoke and not self.any(
+            lambda flow: flow.remote.flags & (SYN | RST | ACK) or flow.remote.opaque
+        )
 
     @cached_property
     def remote_went_on(self) -> bool:

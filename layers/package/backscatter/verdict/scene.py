@@ -37,5 +37,8 @@ class Scene(Protocol):
         ...
 
     def censuses(self, window: Window) -> list[Census]:
-        """The captures that overlap the window, and all others of the same sensors in the 24 hours before its end."""
+        """The captures that overlap the window or the 24 hours before its end, of every sensor.
+
+        Also of those that fell silent before the window: a judge must know that they carried the scope.
+        """
         ...

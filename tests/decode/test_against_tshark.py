@@ -16,30 +16,12 @@ ORACLES = sorted((SHARED / "captures" / "oracle").glob("*.flows.json"))
 
 #: Captures of which no conversation is compared, with the reason.
 OUT_OF_SCOPE = {
-    "arkime__gre-erspan-vxlan.pcap": "ERSPAN is not opened yet",
-    "arkime__nflog.pcap": "link type NFLOG",
-    "arkime__pppoe.pcap": "PPPoE is not opened yet",
     "libtrace__10_packets.tsh.gz": "TSH is no container that we read",
     "libtrace__provenance.erf": "ERF is no container that we read",
-    "nDPI__someip_sd_sample.pcap": "link type PPI",
-    "nDPI__teredo.pcap": "Teredo is not opened yet",
-    "tcpdump__LINKTYPE_PKTAP.pcap": "link type PKTAP",
-    "tcpdump__arcnet-rfc1201-arp-icmp-http.pcap": "link type ARCNET",
-    "tcpdump__icmp-cksum-oobr-4.pcapng": "link type PPP",
-    "tcpdump__ipoib.pcap": "link type IP over InfiniBand",
-    "wireshark__tftp.pcap": "link type Token Ring",
-    "zeek__dns-inverse-query.pcap": "link type FDDI",
-    "zeek__gre-pptp.pcap": "PPTP is not opened yet",
-    "zeek__gtp1_gn_normal_incl_fragmentation.pcap": "GTP is not opened yet",
 }
 
 #: (capture, directed conversation) of which both sides are left out of the comparison, with the reason.
 EXCEPT = {
-    ("arkime__arkime_synthetic.pcap", "10.0.35.100", 2152, "10.0.35.1", 2152): "GTP is not opened yet",
-    ("arkime__arkime_synthetic.pcap", "10.40.9.1", 40000, "10.40.9.100", 4790): "VXLAN-GPE is not opened yet",
-    ("arkime__arkime_synthetic.pcap", "10.40.9.100", 4790, "10.40.9.1", 40000): "VXLAN-GPE is not opened yet",
-    ("arkime__arkime_synthetic.pcap", "192.0.2.10", 12345, "192.0.2.20", 53): "one of two is inside VXLAN-GPE",
-    ("zeek__mixed-vlan-mpls.pcap", "10.1.2.1", 11001, "10.34.0.1", 23): "inside MPLS, not opened yet",
     ("nDPI__fuzz-2006-09-29-28586.pcap", "172.20.3.5", 2605, "172.20.3.13", 80): (
         "an IP header claims 9587 bytes in a frame of 1514: we count by the header's field, tshark by the frame"
     ),

@@ -6,7 +6,7 @@ import struct
 from typing import NamedTuple
 
 from backscatter.decode.headers import Ip4, Ip6, whole
-from backscatter.decode.link import IPV4, IPV6
+from backscatter.decode.network import IPV4, IPV6
 
 HOP_BY_HOP, ROUTING, FRAGMENT_HEADER, AUTHENTICATION, DESTINATION = 0, 43, 44, 51, 60
 

@@ -1,125 +1,132 @@
-"""Link layers: from a LINKTYPE_ number to what the frame carries.
+"""From the link type of a record to the IP packet in it: one table of link types, one of the layers below IP.
 
-The numbers and formats are those of https://www.tcpdump.org/linktypes.html. A new link type is a row of LINKS and a
-function of a screen.
+Link types are those of https://www.tcpdump.org/linktypes.html. A new one is a row of LINKS, and a function of a
+screen where its header is like no other. VLANs, MPLS with or without a pseudo-wire, PPPoE and the like are no
+tunnels: they lie below the IP header that they carry, and hide no other one. Tunnels, which do, are in
+decode.tunnels, and go on from here.
 """
 
 from __future__ import annotations
 
-import struct
-from typing import TYPE_CHECKING, NamedTuple
+from backscatter.decode.ethertypes import ETHERTYPES, llc
+from backscatter.decode.network import (
+    FIRST_ETHERTYPE,
+    IPV4,
+    IPV6,
+    LINK,
+    LLC,
+    MPLS,
+    OTHER,
+    TRANSPARENT_ETHERNET,
+    VLAN_TAGS,
+    Layer,
+    Network,
+    carries,
+    ethernet,
+    names_at,
+    raw_ip,
+)
+from backscatter.decode.oldlinks import arcnet, arcnet_linux, atm_clip, fddi, frame_relay, sunatm, token_ring
+from backscatter.decode.ppp import cisco_hdlc, ppp, ppp_hdlc, pppoe
+from backscatter.decode.pseudo import (
+    encapsulating,
+    erf,
+    ipnet,
+    juniper,
+    linux_sll,
+    linux_sll2,
+    nflog,
+    null,
+    pflog,
+    pktap,
+    ppi,
+)
+from backscatter.decode.wireless import avs, prism, radiotap, wireless
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+__all__ = ["IPV4", "IPV6", "LINKS", "TRANSPARENT_ETHERNET", "VLAN_TAGS", "follow", "open_link"]
 
-IPV4, IPV6, TRANSPARENT_ETHERNET = 0x0800, 0x86DD, 0x6558
+#: Layers below IP that are followed in one frame; what is behind them is no IP to us. Nobody stacks as many.
+MOST_LAYERS = 16
 
-#: EtherTypes of VLAN tags: 802.1Q, 802.1ad, and the older QinQ.
-VLAN_TAGS = frozenset({0x8100, 0x88A8, 0x9100})
-
-#: An EtherType below this is a length: the frame is 802.3 with LLC behind it.
-FIRST_ETHERTYPE = 0x0600
-
-#: `kind` of what is no EtherType.
-OTHER = -1
-
-SNAP = b"\xaa\xaa\x03\0\0\0"
-
-#: Address families of null and loopback frames; BSDs never agreed on the number of IPv6.
-FAMILIES = {2: IPV4, 10: IPV6, 24: IPV6, 28: IPV6, 30: IPV6}
-
-
-class Network(NamedTuple):
-    """What a link layer or a tunnel carries.
-
-    kind   its EtherType, OTHER if it has none
-    start  index of its first byte in the frame
-    end    index behind its last byte as it was on the wire: may lie behind the captured bytes
-    vlans  VLAN numbers on the way, outermost first
-    """
-
-    kind: int
-    start: int
-    end: int
-    vlans: tuple[int, ...] = ()
-
-
-def tagged(frame: bytes, kind: int, start: int, end: int) -> Network | None:
-    """Follows VLAN tags and SNAP from the EtherType `kind`, whose payload is at `start`. None if it is cut."""
-    vlans: list[int] = []
-    while kind in VLAN_TAGS:
-        if len(frame) < start + 4:
-            return None
-        tag, kind = struct.unpack_from(">HH", frame, start)
-        # number 0 is no VLAN but a priority (802.1Q): taking it for one would part the two directions
-        if tag & 0xFFF:
-            vlans.append(tag & 0xFFF)
-        start += 4
-    if 0 <= kind < FIRST_ETHERTYPE:
-        if frame[start : start + 6] != SNAP or len(frame) < start + 8:
-            return Network(OTHER, start, end, tuple(vlans))
-        (kind,) = struct.unpack_from(">H", frame, start + 6)
-        start += 8
-    return Network(kind, start, end, tuple(vlans))
-
-
-def ethernet(frame: bytes, start: int, end: int) -> Network | None:
-    """Two addresses and an EtherType."""
-    if len(frame) < start + 14:
-        return None
-    (kind,) = struct.unpack_from(">H", frame, start + 12)
-    return tagged(frame, kind, start + 14, end)
-
-
-def raw_ip(frame: bytes, start: int, end: int) -> Network | None:
-    """An IP packet, whose first nibble tells the version."""
-    if len(frame) <= start:
-        return None
-    kind = {4: IPV4, 6: IPV6}.get(frame[start] >> 4)
-    return Network(OTHER if kind is None else kind, start, end)
-
-
-def _only(kind: int) -> Callable[[bytes, int, int], Network | None]:
-    def link(_frame: bytes, start: int, end: int) -> Network | None:
-        return Network(kind, start, end)
-
-    return link
-
-
-def linux_sll(frame: bytes, start: int, end: int) -> Network | None:
-    """Linux cooked capture: the protocol is the last of 16 bytes' fields."""
-    if len(frame) < start + 16:
-        return None
-    (kind,) = struct.unpack_from(">H", frame, start + 14)
-    return tagged(frame, kind, start + 16, end)
-
-
-def linux_sll2(frame: bytes, start: int, end: int) -> Network | None:
-    """Linux cooked capture, version 2: the protocol is the first of 20 bytes' fields."""
-    if len(frame) < start + 20:
-        return None
-    (kind,) = struct.unpack_from(">H", frame, start)
-    return tagged(frame, kind, start + 20, end)
-
-
-def null(frame: bytes, start: int, end: int) -> Network | None:
-    """BSD loopback: an address family in the byte order of the capturing machine, whichever that was."""
-    if len(frame) < start + 4:
-        return None
-    little, big = struct.unpack_from("<I", frame, start)[0], struct.unpack_from(">I", frame, start)[0]
-    return Network(FAMILIES.get(little, FAMILIES.get(big, OTHER)), start + 4, end)
-
-
-#: LINKTYPE_ number -> reader of (frame, start, end on the wire). None is for a header that cannot be read.
-LINKS: dict[int, Callable[[bytes, int, int], Network | None]] = {
+#: LINKTYPE_ number -> its layer
+LINKS: dict[int, Layer] = {
     0: null,
     1: ethernet,
+    6: token_ring,
+    7: arcnet,
+    8: carries(LINK + 101, 16),  # SLIP: direction and what was compressed
+    9: ppp,
+    10: fddi,
     12: raw_ip,
     14: raw_ip,
+    50: ppp_hdlc,
+    51: pppoe,
+    100: llc,  # ATM, RFC 1483
     101: raw_ip,
+    104: cisco_hdlc,
+    105: wireless,
+    106: atm_clip,
+    107: frame_relay,
     108: null,
+    109: encapsulating,
     113: linux_sll,
-    228: _only(IPV4),
-    229: _only(IPV6),
+    117: pflog,
+    119: prism,
+    122: carries(LLC, 16),  # IP over Fibre Channel, RFC 2625: network header
+    123: sunatm,
+    127: radiotap,
+    129: arcnet_linux,
+    138: names_at(16, 18),  # IP over FireWire as Apple has it: two EUI-64 and an EtherType
+    149: pktap,  # a user's own type, which Apple used for PKTAP before it had a number
+    163: avs,
+    166: ppp,  # pppd: the direction in the place of the address
+    178: juniper(TRANSPARENT_ETHERNET),
+    179: juniper(LINK + 9),
+    180: juniper(LINK + 107),
+    181: juniper(LINK + 104),
+    192: ppi,
+    197: erf,
+    204: carries(LINK + 9, 1),  # PPP, Cisco HDLC and Frame Relay with the direction in front
+    205: carries(LINK + 104, 1),
+    206: carries(LINK + 107, 1),
+    219: carries(MPLS, 0),
+    226: ipnet,
+    228: carries(IPV4, 0),
+    229: carries(IPV6, 0),
+    239: nflog,
+    240: carries(TRANSPARENT_ETHERNET, 4),  # netANALYZER
+    241: carries(TRANSPARENT_ETHERNET, 12),  # the same with preamble
+    242: names_at(40, 44),  # IP over InfiniBand: global routing header, then RFC 4391
+    258: pktap,
+    274: carries(TRANSPARENT_ETHERNET, 8),  # Ethernet with preamble
     276: linux_sll2,
 }
+
+
+def _layer(kind: int) -> Layer | None:
+    if kind >= LINK:
+        return LINKS.get(kind - LINK)
+    return llc if 0 <= kind < FIRST_ETHERTYPE else ETHERTYPES.get(kind)
+
+
+def follow(frame: bytes, network: Network) -> Network | None:
+    """Goes from layer to layer until IP or something that we do not open. None where a header cannot be read.
+
+    VLAN numbers gather on the way.
+    """
+    kind, start, end, vlans = network
+    for _ in range(MOST_LAYERS):
+        layer = _layer(kind)
+        if layer is None:
+            return Network(kind, start, end, vlans)
+        step = layer(frame, start, end)
+        if step is None:
+            return None
+        kind, start, end = step.kind, step.start, step.end
+        vlans += step.vlans
+    return Network(kind if kind in {IPV4, IPV6} else OTHER, start, end, vlans)
+
+
+def open_link(linktype: int, frame: bytes, wirelen: int) -> Network | None:
+    """What a record of `wirelen` bytes, of which `frame` was captured, carries below all its link layers."""
+    return follow(frame, Network(LINK + linktype, 0, wirelen))

@@ -9,7 +9,7 @@ from backscatter.decode.columns import HAS_PORTS, NO_FLAGS, ONE_WAY
 from backscatter.decode.headers import Icmp, Tcp, Udp, cut, whole
 from backscatter.decode.icmp import ERRORS, ICMP, ICMP6, port_pair
 from backscatter.decode.ip import read_ip
-from backscatter.decode.link import raw_ip
+from backscatter.decode.network import raw_ip
 from backscatter.decode.speech import speech
 
 if TYPE_CHECKING:

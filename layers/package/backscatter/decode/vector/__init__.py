@@ -1,0 +1,1 @@
+"""The vectorised decoder: common shapes of packets, whole blocks at a time."""

@@ -1,0 +1,102 @@
+"""What UDP payloads say of their own role, for many of them: decode.speech in columns."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from backscatter.decode.columns import (
+    DNS_ANSWER,
+    DNS_QUERY,
+    NTP_ANSWER,
+    NTP_ASK,
+    QUIC_INITIAL,
+    QUIC_LONG,
+    QUIC_SHORT,
+)
+from backscatter.decode.speech import (
+    DNS_OPCODES,
+    DNS_PORTS,
+    NTP_PORT,
+    QUESTION,
+    QUIC_DRAFTS,
+    QUIC_INITIAL_TYPE,
+    QUIC_MOST_ID,
+    QUIC_NEGOTIATION,
+    QUIC_PORT,
+    RESOURCE,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from backscatter.decode.vector.heads import Ints
+
+    Fields = NDArray[Any]
+    Said = NDArray[np.uint8]
+
+#: UDP port -> what is spoken there; the greater number is asked first where the ports of a packet differ.
+NOTHING, QUIC, NTP, DNS = range(4)
+LANGUAGE = np.zeros(2**16, np.uint8)
+LANGUAGE[QUIC_PORT], LANGUAGE[NTP_PORT] = QUIC, NTP
+LANGUAGE[list(DNS_PORTS)] = DNS
+
+OPCODES = np.zeros(16, np.bool_)
+OPCODES[list(DNS_OPCODES)] = True
+
+
+def languages(sport: Fields, dport: Fields) -> Said:
+    """What each packet of these ports would speak."""
+    return np.maximum(LANGUAGE[sport], LANGUAGE[dport])
+
+
+def dns(sport: Fields, dport: Fields, said: Fields, captured: Ints, length: Ints) -> Said:
+    """As decode.speech.dns."""
+    flags = said["dns_flags"]
+    resources = sum(said[name].astype(np.int64) for name in ("answers", "authorities", "additional"))
+    least = 12 + said["questions"].astype(np.int64) * QUESTION + resources * RESOURCE
+    sound = (length >= 12) & (captured >= 12) & OPCODES[flags >> 11 & 0xF] & (least <= length)
+    answer = flags & 0x8000 != 0
+    answers = sound & answer & (LANGUAGE[sport] == DNS)
+    asks = sound & ~answer & (LANGUAGE[dport] == DNS)
+    return (answers * DNS_ANSWER | asks * DNS_QUERY).astype(np.uint8)
+
+
+def ntp(sport: Fields, dport: Fields, said: Fields, captured: Ints, length: Ints) -> Said:
+    """As decode.speech.ntp."""
+    version, mode = said["first"] >> 3 & 7, said["first"] & 7
+    sound = (length >= 48) & (captured > 0) & (version >= 1) & (version <= 4)
+    asks = sound & (mode == 3) & (dport == NTP_PORT)
+    answers = sound & (mode == 4) & (sport == NTP_PORT)
+    return (asks * NTP_ASK | answers * NTP_ANSWER).astype(np.uint8)
+
+
+def quic(_sport: Fields, _dport: Fields, said: Fields, captured: Ints, _length: Ints) -> Said:
+    """As decode.speech.quic."""
+    first, version = said["first"], said["version"]
+    sound, fixed, long = captured >= 7, first & 0x40 != 0, first & 0x80 != 0
+    kind = first >> 4 & 3
+    negotiation = version == QUIC_NEGOTIATION
+    known = np.isin(version, list(QUIC_INITIAL_TYPE)) | (version & 0xFFFFFF00 == QUIC_DRAFTS)
+    initial_type = np.zeros(len(version), np.uint8)
+    for number, initial in QUIC_INITIAL_TYPE.items():
+        initial_type[version == number] = initial
+    longs = sound & long & (said["id_length"] <= QUIC_MOST_ID) & (negotiation | (fixed & known))
+    initials = longs & ~negotiation & (kind == initial_type)
+    shorts = sound & ~long & fixed
+    return (initials * QUIC_INITIAL | (longs & ~initials) * QUIC_LONG | shorts * QUIC_SHORT).astype(np.uint8)
+
+
+SPEAKERS = ((DNS, dns), (NTP, ntp), (QUIC, quic))
+
+
+def speech(sport: Fields, dport: Fields, said: Fields, captured: Ints, length: Ints) -> Said:
+    """Bits of Speech for UDP payloads; `said` is SAID, of whose payload `captured` of `length` bytes are there."""
+    spoken = np.zeros(len(sport), np.uint8)
+    language = languages(sport, dport)
+    for which, speaker in SPEAKERS:
+        those = np.flatnonzero(language == which)
+        if len(those):
+            spoken[those] = speaker(*(field[those] for field in (sport, dport, said, captured, length)))
+    return spoken

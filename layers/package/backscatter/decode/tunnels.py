@@ -105,11 +105,11 @@ def vxlan(frame: bytes, start: int, end: int) -> Tunnel | None:
 
 
 def vxlan_gpe(frame: bytes, start: int, end: int) -> Tunnel | None:
-    """draft-ietf-nvo3-vxlan-gpe: VXLAN that may name what it carries."""
+    """draft-ietf-nvo3-vxlan-gpe: VXLAN that may name what it carries. Some do so without the bit that says so."""
     header = whole(Vxlan, frame, start, end)
     if header is None:
         return None
-    named = header.flags & GPE_NEXT_PROTOCOL
+    named = header.flags & GPE_NEXT_PROTOCOL or is_ip(frame, start + 8, end)
     kind = NEXT_PROTOCOL.get(header.reserved[2], OTHER) if named else TRANSPARENT_ETHERNET
     return Tunnel("vxlan", header.vni_reserved >> 8, Network(kind, start + 8, end))
 

@@ -1,6 +1,7 @@
 """The deployed template, from the upload to the notice, with everything delivered at least once and in any order."""
 
 import json
+import re
 import time
 
 import numpy as np
@@ -246,3 +247,13 @@ def test_a_tick_of_the_schedule_tells_nothing_twice(play, audience):
     play.at_rest()
     audience.hear()
     assert len(audience.verdicts) == before
+
+
+def test_the_functions_run_what_the_layers_carry(play, cloud):
+    # The emulator's Python has our package installed, too; a traceback tells which one runs.
+    event = object_event("no bucket at all", "nothing.pcap", "x")
+    play.sqs.send_message(QueueUrl=play.stack["IngestQueue"], MessageBody=event)
+    text = until(lambda: (text := cloud.log.read_text()) and "no bucket at all" in text and text, "it was not tried")
+    files = re.findall(r'File \\"([^"]*/backscatter/cloud/[^"]*)\\"', text)
+    assert files
+    assert all("/layer_" in file for file in files)

@@ -83,9 +83,10 @@ def artefact(root: Path, path: str) -> bytes:
     recipe = (source / "requirements.txt").read_bytes() + (source / "Makefile").read_bytes() + sys.version.encode()
     kept = root / ".setup" / "layers" / f"{hashlib.sha256(recipe).hexdigest()[:16]}.zip"
     if not kept.is_file():
+        built = _built(source, target)
         kept.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=kept.parent, suffix=".part", delete=False) as part:
-            part.write(_built(source, target))
+            part.write(built)
         Path(part.name).replace(kept)  # whoever else builds it at the same time makes the same
     return kept.read_bytes()
 

@@ -21,6 +21,7 @@ from backscatter.decode.network import (
     Network,
     carries,
     ethernet,
+    has_checksum,
     is_ip,
     names_at,
 )
@@ -36,6 +37,8 @@ NLPID = {0xCC: IPV4, 0x8E: IPV6}
 
 #: Next protocols of NSH (RFC 8300) and of VXLAN-GPE (draft-ietf-nvo3-vxlan-gpe).
 NEXT_PROTOCOL = {1: IPV4, 2: IPV6, 3: TRANSPARENT_ETHERNET, 4: NSH, 5: MPLS}
+
+ARP = 0x0806
 
 #: MPLS labels that name what is below them (RFC 3032).
 EXPLICIT_NULL = {0: IPV4, 2: IPV6}
@@ -72,25 +75,29 @@ def _is_ethernet(frame: bytes, start: int, end: int) -> bool:
         return False
     if inside.kind < FIRST_ETHERTYPE:
         return inside.kind <= end - inside.start
-    return inside.kind in {IPV4, IPV6, 0x0806} or inside.kind in ETHERTYPES
+    return inside.kind in {IPV4, IPV6, ARP} or inside.kind in ETHERTYPES
+
+
+def _carries_ip(frame: bytes, start: int, end: int) -> bool:
+    """Whether an Ethernet frame at `start` would carry an IP packet that fits."""
+    inside = ethernet(frame, start, end)
+    return inside is not None and inside.kind in {IPV4, IPV6} and is_ip(frame, inside.start, end)
 
 
 def below_labels(frame: bytes, start: int, end: int) -> Network | None:
     """What is below the last MPLS label, which does not say: IP by its nibble (RFC 4928), else a pseudo-wire.
 
-    A pseudo-wire's Ethernet may have a control word of nibble 0 in front (RFC 4448), and without one its first
-    address byte may look like anything.
+    A pseudo-wire's Ethernet may have a control word of nibble 0 in front (RFC 4448). Without one its first address
+    byte may look like anything, also like IP: the reading that has more to show for itself wins.
     """
     if len(frame) <= start:
         return None
     nibble = frame[start] >> 4
-    if nibble in BY_NIBBLE and (is_ip(frame, start, end) or not _is_ethernet(frame, start, end)):
+    if nibble in BY_NIBBLE and (has_checksum(frame, start) or not _carries_ip(frame, start, end)):
         return Network(BY_NIBBLE[nibble], start, end)
     if nibble == 0 and (_is_ethernet(frame, start + 4, end) or not _is_ethernet(frame, start, end)):
         return Network(TRANSPARENT_ETHERNET, start + 4, end)
-    if _is_ethernet(frame, start, end):
-        return Network(TRANSPARENT_ETHERNET, start, end)
-    return Network(OTHER, start, end)
+    return Network(TRANSPARENT_ETHERNET if _is_ethernet(frame, start, end) else OTHER, start, end)
 
 
 def mpls(frame: bytes, start: int, end: int) -> Network | None:

@@ -43,9 +43,9 @@ from backscatter.decode.pseudo import (
 )
 from backscatter.decode.wireless import avs, prism, radiotap, wireless
 
-__all__ = ["IPV4", "IPV6", "LINKS", "TRANSPARENT_ETHERNET", "VLAN_TAGS", "follow", "open_link"]
+__all__ = ["IPV4", "IPV6", "LINKS", "TRANSPARENT_ETHERNET", "VLAN_TAGS", "Network", "follow", "open_link"]
 
-#: Layers below IP that are followed in one frame; what is behind them is no IP to us. Nobody stacks as many.
+#: Layers that are followed between a link and IP; what is behind them is no IP to us. Nobody stacks as many.
 MOST_LAYERS = 16
 
 #: LINKTYPE_ number -> its layer
@@ -115,7 +115,7 @@ def follow(frame: bytes, network: Network) -> Network | None:
     VLAN numbers gather on the way.
     """
     kind, start, end, vlans = network
-    for _ in range(MOST_LAYERS):
+    for _ in range(1 + MOST_LAYERS):
         layer = _layer(kind)
         if layer is None:
             return Network(kind, start, end, vlans)

@@ -6,6 +6,7 @@ looking into it: decode.link goes from step to step by the tables there. None is
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -93,3 +94,12 @@ def is_ip(frame: bytes, start: int, end: int) -> bool:
     if len(head) >= 40 and head[0] >> 4 == 6:
         return 40 + int.from_bytes(head[4:6]) <= end - start
     return False
+
+
+def has_checksum(frame: bytes, start: int) -> bool:
+    """Whether an IPv4 header is at `start` whose checksum (RFC 1071) is right."""
+    if len(frame) <= start or frame[start] >> 4 != 4:
+        return False
+    size = (frame[start] & 15) * 4
+    words = frame[start : start + size]
+    return len(words) == size >= 20 and sum(struct.unpack(f">{size // 2}H", words)) % 0xFFFF == 0

@@ -104,8 +104,8 @@ def nflog(frame: bytes, start: int, end: int) -> Network | None:
         return None
     kind = FAMILIES.get(frame[start], OTHER)
     at = start + 4
-    # a first attribute of more than a page is one read in the wrong order
-    order = "<" if frame[at + 1 : at + 2] < b"\x10" else ">"
+    # the first attribute is a short one: the order that makes it longer is the wrong one
+    order = "<" if frame[at + 1 : at + 2] <= frame[at : at + 1] else ">"
     while at + 4 <= len(frame):
         length, attribute = struct.unpack_from(order + "HH", frame, at)
         if length < 4:

@@ -5,10 +5,10 @@ Its messages are GuardDuty findings, alert logs in S3, captures that were listed
 Environment:
     TABLE_NAME           flows, catalogue, findings and verdicts
     FLOW_DAYS            days that they are kept
-    CAPTURE_MEGABYTES    largest alert log and compressed capture that is read
+    CAPTURE_MEGABYTES    largest compressed capture that is read for evidence
     MAIL_TOPIC           hears verdicts as text
     CHAT_TOPIC           hears verdicts as custom notifications of Amazon Q Developer in chat applications
-    CORRELATE_QUEUE_URL  takes what this function leaves for another invocation
+    QUEUE_URL            CorrelateQueue: takes what this function leaves for another invocation
     DEAD_LETTERS_URL     takes what can never be judged, with the reason
     HOME_NETWORKS        our networks, separated by commas; empty for the private ranges
     ADDRESS_ALIASES      PUBLIC=PRIVATE, separated by commas

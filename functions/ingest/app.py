@@ -4,6 +4,7 @@ Environment:
     TABLE_NAME           flows, catalogue, findings and verdicts
     FLOW_DAYS            days that they are kept
     CAPTURE_MEGABYTES    largest capture that is read
+    QUEUE_URL            IngestQueue: what finds no time left goes back to it at once
     CORRELATE_QUEUE_URL  is told of every capture that was listed
     DEAD_LETTERS_URL     takes what can never be read, with the reason
 """

@@ -37,7 +37,7 @@ class Deployed:
         )
         self.s3.create_bucket(Bucket=BUCKET)
         self.queues = {}
-        queue = {name: self._queue(name) for name in ("correlate", "dead", "mail", "chat")}
+        queue = {name: self._queue(name) for name in ("ingest", "correlate", "dead", "mail", "chat")}
         topic = {name: self._topic(name) for name in ("mail", "chat")}
         self.environment = {
             "TABLE_NAME": "table",
@@ -46,6 +46,7 @@ class Deployed:
             "PATIENCE_MINUTES": "30",
             "HOME_NETWORKS": f"{case2007.OURS}/32",
             "ADDRESS_ALIASES": "",
+            "QUEUE_URL": queue["correlate"],
             "CORRELATE_QUEUE_URL": queue["correlate"],
             "DEAD_LETTERS_URL": queue["dead"],
             "MAIL_TOPIC": topic["mail"],

@@ -111,11 +111,17 @@ def test_trouble_that_may_pass_costs_its_message_a_second_delivery_and_its_mates
     assert "delivered again" in capsys.readouterr().out
 
 
-def test_with_too_little_time_left_nothing_is_begun(cloud):
-    body = uploaded(cloud, "s/1.pcap", case2007.pcap(case2007.pairs()))
-    answer = handler("ingest")(batch(body, body), context(LEAST_MILLISECONDS - 1))
-    assert [failure["itemIdentifier"] for failure in answer["batchItemFailures"]] == ["m0", "m1"]
+def test_with_too_little_time_left_nothing_is_begun_and_the_message_is_there_again_at_once(cloud, monkeypatch):
+    queue = cloud.queues["ingest"]
+    monkeypatch.setenv("QUEUE_URL", queue)
+    cloud.sqs.send_message(QueueUrl=queue, MessageBody=uploaded(cloud, "s/1.pcap", case2007.pcap(case2007.pairs())))
+    (message,) = cloud.sqs.receive_message(QueueUrl=queue, VisibilityTimeout=720)["Messages"]
+    event = batch(message["Body"])
+    event["Records"][0]["receiptHandle"] = message["ReceiptHandle"]
+    answer = handler("ingest")(event, context(LEAST_MILLISECONDS - 1))
+    assert answer == {"batchItemFailures": [{"itemIdentifier": "m0"}]}
     assert cloud.messages("correlate") == []
+    assert cloud.messages("ingest") == [message["Body"]]
 
 
 def test_an_object_that_is_gone_is_no_failure(cloud):

@@ -45,6 +45,10 @@ def work_off(
     """
     if in_a_hurry(context):
         logger.info("Put off: too little time is left", message_id=record.message_id)
+        # Visible again at once: it has waited for nothing, and the next invocation has all the time.
+        stack.sqs.change_message_visibility(
+            QueueUrl=stack.environment["QUEUE_URL"], ReceiptHandle=record.receipt_handle, VisibilityTimeout=0
+        )
         raise NotNow(f"{record.message_id} was put off: too little time is left")
     try:
         for event in read_message(record.body):

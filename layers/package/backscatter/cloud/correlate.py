@@ -44,6 +44,9 @@ if TYPE_CHECKING:
     from backscatter.store.findings import State
     from backscatter.verdict.model import Verdict
 
+#: Bytes of the largest alert log that is read: it is held as a whole.
+ALERT_BYTES = 64 * 10**6
+
 #: How often a judge who was overtaken by another judge looks again.
 RACES = 5
 
@@ -89,7 +92,7 @@ class Correlator:
             case FindingReported():
                 self._findings(read_event(event.event, event.id), event.id)
             case ObjectCreated(name):
-                data = read_whole(self._stack.s3, name, self._stack.most_bytes)
+                data = read_whole(self._stack.s3, name, ALERT_BYTES)
                 self._findings(read_findings(data, name.url), name.url)
             case CaptureListed():
                 self._wake(event)
@@ -135,7 +138,7 @@ class Correlator:
         if rest is not None:
             again = {**event.detail, "after": rest}
             self._stack.sqs.send_message(
-                QueueUrl=self._stack.environment["CORRELATE_QUEUE_URL"], MessageBody=our_event(CAPTURE_LISTED, again)
+                QueueUrl=self._stack.environment["QUEUE_URL"], MessageBody=our_event(CAPTURE_LISTED, again)
             )
 
     def _entry(self, event: CaptureListed) -> Entry | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from backscatter.verdict import caps
+from backscatter.verdict.judge import MOST_CONVERSATIONS
 from backscatter.verdict.model import Label
 from backscatter.verdict.rules import RULES
 
@@ -43,12 +44,20 @@ Only backscatter is capped, since it is the one verdict that can hide a real con
 | another sensor that carried the scope in the last 24 hours covers the time too | {probable} |
 | {share:.0%} of the time from the alert's first to its last event | {probable} |
 | an estimate of capture loss ({enough} opportunities to notice one) | {probable} |
-| loss of at most {loss_possible:.0%} | {possible} |
+| loss of at most {loss_possible:.0%} (a loss that was noticed counts as one of {enough} at least) | {silent} |
 | loss of at most {loss_undetermined:.0%} | undetermined |
 | our host is not half-open scanning within five minutes | {possible} |
 
 R6 to R10 rest on our silence, so without full look-back, both directions and capture afterwards they do not apply at
-all: such a conversation is undetermined.
+all: such a conversation is undetermined. Both directions means that one flow of our host is seen both ways, by more
+than our SYN+ACKs and RSTs: our broadcasts beside what we receive, or a filter for answers, would hide every SYN. With a
+loss that can be measured, silence proves nothing either.
+
+A capture that was filtered for SYN+ACK and RST, as telescopes do it, shows a half-open scan of our own as backscatter
+that we refused. Nothing in the packets can tell the two apart. Such a capture holds no acknowledged data, so R4 and R5
+stay below confirmed; tell Backscatter to read an unfiltered one.
+
+Where a finding covers more than {most} conversations, those behind them are undetermined, never harmless.
 """
 
 
@@ -69,7 +78,9 @@ def page() -> str:
             share=caps.WINDOW_SHARE,
             enough=caps.ENOUGH_TO_ESTIMATE,
             loss_possible=caps.LOSS_POSSIBLE,
+            silent=f"{caps.POSSIBLE}, R6 to R10 undetermined",
             loss_undetermined=caps.LOSS_UNDETERMINED,
+            most=MOST_CONVERSATIONS,
         )
     )
 

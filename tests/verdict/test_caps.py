@@ -70,6 +70,22 @@ def test_loss_caps_by_its_rate(tape, every, label, band):
     assert "lost about" in missing(verdict)
 
 
+def test_with_measurable_loss_silence_of_ours_proves_nothing():
+    tape = Tape().ordinary(0, 600).synack(300).synack(301)
+    assert tape.judged().rule == "R6"
+    data = [record for record in tape.records if len(record[1]) > 100]
+    lost = set(data[::40])
+    tape.records = [record for record in tape.records if record not in lost]
+    verdict = tape.judged()
+    assert (verdict.label, verdict.why, verdict.rule) == (Label.UNDETERMINED, Why.MIDSTREAM, "R16")
+
+
+def test_a_loss_that_was_noticed_counts_where_there_is_too_little_traffic_for_an_estimate():
+    tape = Tape().ordinary(0, 600, every=250).backscatter(300)
+    tape.records.remove(next(record for record in tape.records if len(record[1]) > 100))
+    assert tape.judged().band == "possible"
+
+
 def test_a_half_open_scan_of_ours_caps_at_possible(tape):
     ends = (LOCAL, 60000, "203.0.113.1", 80)
     tape.add(200, tcp(*ends, "S", seq=5)).add(200.1, tcp(*ends[2:], *ends[:2], "SA", seq=9, ack=6))

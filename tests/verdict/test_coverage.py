@@ -76,8 +76,14 @@ def test_share_seen_counts_every_moment_once():
 
 
 def test_loss_needs_fifty_opportunities():
-    assert Loss(49, 1, 0, 1000).rate is None
+    assert Loss(49, 0, 0, 1000).rate is None
+    assert Loss(50, 0, 0, 1000).rate == 0
     assert Loss(50, 1, 0, 1000).rate == pytest.approx(0.02)
+
+
+def test_a_loss_that_was_noticed_counts_however_few_opportunities_there_were():
+    assert Loss(10, 1, 0, 1000).rate == pytest.approx(0.02)
+    assert Loss(10, 6, 0, 1000).rate == pytest.approx(0.12)
 
 
 def test_the_sensor_s_own_drop_count_is_believed_when_it_is_worse():

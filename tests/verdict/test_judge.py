@@ -76,6 +76,18 @@ def test_where_nobody_says_who_is_local_the_more_dangerous_reading_holds(tape):
     assert (verdict.label, verdict.local.ip) == (Label.CONNECTION_ESTABLISHED, REMOTE)
 
 
+def test_of_two_readings_only_the_one_that_holds_is_counted(tape):
+    nowhere = Settings(home=(ipaddress.ip_network("192.0.2.0/30"),))
+    verdict = tape.connection(300, REMOTE, SERVICE, LOCAL, PORT).judged(settings=nowhere)
+    assert verdict.conversations == {"connection_established": 1}
+
+
+def test_a_tuple_that_a_finding_names_twice_is_counted_once(tape):
+    about = Tuple("tcp", End(LOCAL, PORT), End(REMOTE, SERVICE))
+    verdict = tape.backscatter(300).judged(alert(tuples=(about, about)))
+    assert verdict.conversations == {"backscatter": 1}
+
+
 def test_a_finding_about_no_conversation_is_not_applicable(tape):
     verdict = tape.judged(alert(is_network=False))
     assert (verdict.label, verdict.confidence, verdict.rule) == (Label.NOT_APPLICABLE, 0, None)
@@ -101,6 +113,15 @@ def test_a_verdict_carries_at_most_a_hundred_flows_and_says_how_many_there_were(
     verdict = tape.judged(alert(300, until=460, local=End(LOCAL), remote=End(REMOTE)))
     assert (len(verdict.flows), verdict.flows_total) == (100, 150)
     assert verdict.conversations == {"backscatter": 150}
+
+
+def test_conversations_that_are_too_many_to_judge_are_never_harmless(tape, monkeypatch):
+    monkeypatch.setattr("backscatter.verdict.judge.MOST_CONVERSATIONS", 3)
+    for number in range(5):
+        tape.backscatter(300 + number, port=1100 + number)
+    verdict = tape.judged(alert(300, until=310, local=End(LOCAL), remote=End(REMOTE)))
+    assert (verdict.label, verdict.rule) == (Label.UNDETERMINED, "R16")
+    assert verdict.conversations == {"undetermined": 2, "backscatter": 3}
 
 
 def test_the_vlan_of_the_alert_selects_the_scope():

@@ -13,6 +13,9 @@ from backscatter.verdict.rules import R18, RULES
 DNS_ANSWER = bytes.fromhex("123481800001000100000000") + b"\x03www\x07example\x03com\0\0\x01\0\x01"
 DNS_QUERY = bytes.fromhex("123401000001000000000000") + b"\x03www\x07example\x03com\0\0\x01\0\x01"
 
+QUIC_INITIAL = bytes.fromhex("c00000000108") + bytes(1200)
+QUIC_HANDSHAKE = bytes.fromhex("e00000000108") + bytes(900)
+
 
 @pytest.fixture
 def tape() -> Tape:
@@ -43,6 +46,12 @@ def test_r1_a_udp_request_and_its_answer_are_a_connection(tape):
 def test_r1_a_ping_that_was_answered_is_a_connection(tape):
     tape.add(300, icmp(LOCAL, REMOTE, 8)).add(300.02, icmp(REMOTE, LOCAL, 0))
     verdict = tape.judged(alert(proto="icmp", local=End(LOCAL), remote=End(REMOTE)))
+    assert verdict_of(verdict) == (Label.CONNECTION_ESTABLISHED, "R1", 95)
+
+
+def test_r1_a_quic_initial_of_ours_counts_even_when_it_is_delivered_after_its_answer(tape):
+    tape.add(300, udp(REMOTE, 443, LOCAL, PORT, QUIC_HANDSHAKE)).add(301, udp(LOCAL, PORT, REMOTE, 443, QUIC_INITIAL))
+    verdict = tape.judged(alert(proto="udp", remote=End(REMOTE, 443)))
     assert verdict_of(verdict) == (Label.CONNECTION_ESTABLISHED, "R1", 95)
 
 
@@ -100,6 +109,21 @@ def test_r3_our_syn_of_14_minutes_before_still_counts():
     assert verdict_of(tape.judged(alert(100 + 14 * 60))) == (Label.CONNECTION_ATTEMPTED, "R3", 90)
 
 
+def test_r3_our_syn_with_the_acknowledged_seq_counts_at_any_distance():
+    tape = Tape().ordinary(0, 5000).ours(10, "S", seq=ISN - 1).backscatter(4700)
+    assert verdict_of(tape.judged(alert(4700))) == (Label.CONNECTION_ATTEMPTED, "R3", 90)
+
+
+def test_r3_another_syn_of_ours_does_not_count_at_any_distance():
+    tape = Tape().ordinary(0, 5000).ours(10, "S", seq=ISN - 2).backscatter(4700)
+    assert tape.judged(alert(4700)).label is Label.BACKSCATTER
+
+
+def test_r3_data_in_a_syn_that_was_refused_is_no_established_connection(tape):
+    tape.ours(300, "S", seq=ISN - 1, payload=b"early").theirs(300.1, "RA", seq=0, ack=ISN + 5)
+    assert verdict_of(tape.judged()) == (Label.CONNECTION_ATTEMPTED, "R3", 90)
+
+
 def test_r13_a_connection_that_they_opened_and_we_accepted_is_inbound(tape):
     tape.connection(300, REMOTE, SERVICE, LOCAL, PORT)
     assert verdict_of(tape.judged()) == (Label.INBOUND_CONNECTION, "R13", 90)
@@ -116,11 +140,41 @@ def test_r13_a_udp_request_that_we_answered_is_inbound(tape):
     assert verdict_of(verdict) == (Label.INBOUND_CONNECTION, "R13", 90)
 
 
+def test_r13_holds_when_only_our_side_was_captured(tape):
+    tape.ours(300, "SA", seq=8, ack=2).ours(300.2, "PA", seq=9, ack=50, payload=b"x")
+    assert verdict_of(tape.judged()) == (Label.INBOUND_CONNECTION, "R13", 90)
+
+
+def test_r13_who_asked_is_in_the_payload_even_where_the_capture_has_just_begun():
+    tape = Tape().ordinary(290, 600, every=5)
+    tape.add(300, udp(REMOTE, 5000, LOCAL, 53, DNS_QUERY)).add(300.02, udp(LOCAL, 53, REMOTE, 5000, DNS_ANSWER))
+    tape.add(301, icmp(REMOTE, LOCAL, 8)).add(301.02, icmp(LOCAL, REMOTE, 0))
+    asked = tape.judged(alert(proto="udp", local=End(LOCAL, 53), remote=End(REMOTE, 5000)))
+    pinged = tape.judged(alert(proto="icmp", local=End(LOCAL), remote=End(REMOTE)))
+    assert verdict_of(asked) == verdict_of(pinged) == (Label.INBOUND_CONNECTION, "R13", 90)
+
+
+def test_r13_a_server_of_ours_that_was_asked_before_too_is_still_the_one_that_is_asked():
+    tape = Tape().ordinary(0, 1500)
+    for time in (60, 925):
+        tape.add(time, udp(REMOTE, 5000, LOCAL, 7777, b"?")).add(time + 0.01, udp(LOCAL, 7777, REMOTE, 5000, b"!"))
+    verdict = tape.judged(alert(1025, proto="udp", local=End(LOCAL, 7777), remote=End(REMOTE, 5000)))
+    assert verdict_of(verdict) == (Label.INBOUND_CONNECTION, "R13", 90)
+
+
 def test_r14_answers_of_fifty_hosts_in_a_minute_are_a_reflection_at_us(tape):
     for number in range(50):
         tape.add(300 + number, tcp(f"203.0.113.{number + 1}", 80, LOCAL, 1024 + number, "SA", seq=1, ack=number))
     tape.synack(330)
     verdict = tape.judged(alert(330))
+    assert verdict_of(verdict) == (Label.REFLECTION_TARGET, "R14", 80)
+
+
+def test_r14_closed_ports_answer_too(tape):
+    for number in range(50):
+        packet = tcp(f"203.0.113.{number + 1}", 80, LOCAL, 1024 + number, "RA", seq=0, ack=number)
+        tape.add(300 + number, packet)
+    verdict = tape.theirs(330, "RA", seq=0, ack=ISN).judged(alert(330))
     assert verdict_of(verdict) == (Label.REFLECTION_TARGET, "R14", 80)
 
 
@@ -161,6 +215,18 @@ def test_r8_an_icmp_error_about_a_packet_that_we_did_send_is_an_attempt(tape):
     assert verdict_of(verdict) == (Label.CONNECTION_ATTEMPTED, "R3", 90)
 
 
+def test_r8_an_icmp_error_that_went_to_somebody_else_says_nothing_of_us(tape):
+    forged = tcp(LOCAL, 1024, REMOTE, SERVICE, "S", seq=1)
+    tape.add(300, icmp_error("203.0.113.1", "10.0.0.99", 3, 1, forged))
+    assert tape.judged(alert(local=End(LOCAL, 1024))).label is Label.UNDETERMINED
+
+
+def test_r8_a_quote_that_ends_before_the_ports_proves_nothing(tape):
+    forged = tcp(LOCAL, 1024, "203.0.113.7", 80, "S", seq=1)
+    tape.add(300, icmp_error(REMOTE, LOCAL, 3, 1, forged, keep=20))
+    assert tape.judged(alert(proto="icmp", local=End(LOCAL), remote=End(REMOTE))).label is Label.UNDETERMINED
+
+
 def test_r9_a_ping_reply_without_a_ping_is_backscatter(tape):
     tape.add(300, icmp(REMOTE, LOCAL, 0))
     verdict = tape.judged(alert(proto="icmp", local=End(LOCAL), remote=End(REMOTE)))
@@ -196,6 +262,26 @@ def test_r12_a_ping_of_theirs_that_we_did_not_answer_is_an_inbound_scan(tape):
     assert verdict_of(verdict) == (Label.INBOUND_SCAN, "R12", 85)
 
 
+def test_r12_udp_that_nobody_can_read_is_a_probe_only_where_the_capture_reaches_back(tape):
+    late = Tape().ordinary(200, 600).add(300, udp(REMOTE, 51820, LOCAL, PORT, b"?"))
+    finding = alert(proto="udp", remote=End(REMOTE, 51820))
+    assert verdict_of(late.judged(finding)) == (Label.UNDETERMINED, "R16", 0)
+    verdict = tape.add(300, udp(REMOTE, 51820, LOCAL, PORT, b"?")).judged(finding)
+    assert verdict_of(verdict) == (Label.INBOUND_SCAN, "R12", 85)
+
+
+def test_r12_quic_packets_of_a_server_are_no_probe(tape):
+    verdict = tape.add(300, udp(REMOTE, 443, LOCAL, PORT, b"\x40" + bytes(60))).judged(
+        alert(proto="udp", remote=End(REMOTE, 443))
+    )
+    assert verdict_of(verdict) == (Label.UNDETERMINED, "R16", 0)
+
+
+def test_r12_a_challenge_ack_of_ours_shows_that_the_tuple_carries_a_connection(tape):
+    tape.theirs(300, "S", seq=1).ours(300.01, "A", seq=500, ack=900).theirs(300.1, "R", seq=900)
+    assert verdict_of(tape.judged()) == (Label.UNDETERMINED, "R16", 0)
+
+
 def test_r19_a_rst_of_ours_that_fits_no_synack_is_a_conflict(tape):
     verdict = tape.synack(300).refusal(300.1, seq=ISN + 5).judged()
     assert (verdict.label, verdict.why, verdict.rule) == (Label.UNDETERMINED, Why.CONFLICT, "R19")
@@ -203,6 +289,25 @@ def test_r19_a_rst_of_ours_that_fits_no_synack_is_a_conflict(tape):
 
 def test_r19_another_contact_with_the_remote_in_the_window_is_a_conflict(tape):
     verdict = tape.backscatter(300).connection(250, LOCAL, 33333, REMOTE, 443).judged()
+    assert (verdict.label, verdict.why, verdict.rule) == (Label.UNDETERMINED, Why.CONFLICT, "R19")
+
+
+def test_r19_an_idle_session_with_the_remote_is_contact_too(tape):
+    tape.theirs(250, "A", port=33333, seq=8, ack=5).ours(250.01, "A", port=33333, seq=5, ack=9)
+    verdict = tape.backscatter(300).judged()
+    assert (verdict.label, verdict.why, verdict.rule) == (Label.UNDETERMINED, Why.CONFLICT, "R19")
+
+
+@pytest.mark.parametrize("proto", ["udp", "icmp"])
+def test_r19_a_request_of_ours_minutes_before_the_answer_is_a_conflict(proto):
+    tape = Tape().ordinary(0, 1500)
+    if proto == "udp":
+        tape.add(60, udp(LOCAL, PORT, REMOTE, 53, DNS_QUERY)).add(925, udp(REMOTE, 53, LOCAL, PORT, DNS_ANSWER))
+        finding = alert(1025, proto="udp", remote=End(REMOTE, 53))
+    else:
+        tape.add(60, icmp(LOCAL, REMOTE, 8)).add(925, icmp(REMOTE, LOCAL, 0))
+        finding = alert(1025, proto="icmp", local=End(LOCAL), remote=End(REMOTE))
+    verdict = tape.judged(finding)
     assert (verdict.label, verdict.why, verdict.rule) == (Label.UNDETERMINED, Why.CONFLICT, "R19")
 
 
@@ -230,6 +335,12 @@ def test_r4_holds_when_our_answer_was_delivered_just_before_the_synack(tape):
     assert verdict_of(tape.synack(300.001).refusal(300).judged()) == (Label.BACKSCATTER, "R4", 97)
 
 
+def test_r4_holds_for_several_forged_seqs_on_one_tuple(tape):
+    for number, beyond in enumerate((0, 10**6, 10**9)):
+        tape.synack(300 + number, ack=ISN + beyond).refusal(300.0003 + number, seq=ISN + beyond)
+    assert verdict_of(tape.judged()) == (Label.BACKSCATTER, "R4", 97)
+
+
 def test_r4_holds_when_the_server_s_port_was_closed_for_a_while_before(tape):
     tape.theirs(298, "RA", seq=0, ack=ISN).backscatter(300)
     assert verdict_of(tape.judged()) == (Label.BACKSCATTER, "R4", 97)
@@ -252,6 +363,11 @@ def test_r5_our_rst_with_ack_is_weaker(tape):
     assert verdict_of(verdict) == (Label.BACKSCATTER, "R5", 60)
 
 
+def test_r5_our_rst_with_ack_may_be_delivered_before_the_synack(tape):
+    verdict = tape.synack(300.01).ours(300, "RA", seq=ISN, ack=78).judged()
+    assert verdict_of(verdict) == (Label.BACKSCATTER, "R5", 60)
+
+
 def test_r6_a_synack_without_answer_is_probable_backscatter(tape):
     assert verdict_of(tape.synack(300).judged()) == (Label.BACKSCATTER, "R6", 75)
 
@@ -261,6 +377,11 @@ def test_r6_retransmission_of_the_same_seq_makes_it_surer(tape):
     assert verdict_of(verdict) == (Label.BACKSCATTER, "R6", 85)
 
 
+def test_r6_holds_for_several_forged_seqs_on_one_tuple(tape):
+    verdict = tape.synack(300).synack(301, ack=ISN + 10**6).synack(305, ack=ISN + 10**9).judged()
+    assert verdict_of(verdict) == (Label.BACKSCATTER, "R6", 75)
+
+
 def test_r7_a_closed_port_answering_a_syn_that_we_never_sent_is_backscatter(tape):
     verdict = tape.theirs(300, "RA", seq=0, ack=ISN).judged()
     assert verdict_of(verdict) == (Label.BACKSCATTER, "R7", 70)
@@ -268,6 +389,14 @@ def test_r7_a_closed_port_answering_a_syn_that_we_never_sent_is_backscatter(tape
 
 def test_r17_one_direction_of_our_host_proves_nothing():
     tape = Tape().ordinary(0, 600, host="10.0.0.77").synack(300)
+    verdict = tape.judged()
+    assert (verdict.label, verdict.why, verdict.rule) == (Label.UNDETERMINED, Why.ASYMMETRIC, "R17")
+
+
+def test_r17_broadcasts_of_our_host_beside_what_it_receives_prove_nothing():
+    tape = Tape().ordinary(0, 600, host="10.0.0.77").synack(300)
+    for time in range(0, 600, 60):
+        tape.add(time, udp(LOCAL, 137, "10.0.0.255", 137, b"here I am"))
     verdict = tape.judged()
     assert (verdict.label, verdict.why, verdict.rule) == (Label.UNDETERMINED, Why.ASYMMETRIC, "R17")
 
@@ -306,6 +435,15 @@ def test_r16_what_begins_in_the_middle_is_undetermined(tape, more):
 def test_r16_an_unanswered_synack_inside_the_guard_time_is_undetermined():
     verdict = Tape().ordinary(290, 600, every=5).synack(300).judged()
     assert (verdict.label, verdict.why, verdict.rule) == (Label.UNDETERMINED, Why.MIDSTREAM, "R16")
+
+
+def test_r16_silence_proves_nothing_where_a_filter_hid_every_syn():
+    tape = Tape().ordinary(0, 600).connection(300, LOCAL, PORT, REMOTE, SERVICE)
+    tape.connection(290, "192.0.2.81", 7777, LOCAL, 22)
+    tape.add(310, tcp(LOCAL, 5, "192.0.2.80", 443, "R", seq=1))
+    # Corsaro's filter: (SYN and ACK) or RST
+    tape.records = [one for one in tape.records if one[1][14 + 33] & 0x12 == 0x12 or one[1][14 + 33] & 4]
+    assert tape.judged().label is Label.UNDETERMINED
 
 
 def test_every_rule_of_the_table_has_a_test_named_for_it():

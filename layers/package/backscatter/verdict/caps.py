@@ -60,11 +60,11 @@ def caps(facts: Facts, window: Window) -> Iterator[Cap]:
         yield Cap(POSSIBLE, "No capture without a hole or damage spans this conversation.")
     if not facts.both_ways:
         yield Cap(POSSIBLE, "Only one direction of our host is visible in the scope that shows the conversation.")
-    elif coverage is not None and not (facts.unfiltered and _others_seen(facts)):
+    elif coverage is not None and not _others_seen(facts):
         yield Cap(
             POSSIBLE,
-            "The capture shows nothing but these two hosts, or nothing but answers, so it may have been filtered: it "
-            "cannot vouch for what it does not show.",
+            "The capture shows nothing but these two hosts, so it may have been filtered: it cannot vouch for what it "
+            "does not show.",
         )
     if facts.captured_after < REORDERED:
         yield Cap(PROBABLE, "The capture ends with this conversation; what came right after it is not known.")
@@ -92,8 +92,13 @@ def _loss(facts: Facts) -> Iterator[Cap]:
     rates = [loss.rate for loss in losses]
     known = [rate for rate in rates if rate is not None]
     worst = max(known, default=0.0)
-    if worst > LOSS_UNDETERMINED:
-        yield Cap(NONE, f"The capture lost about {worst:.0%} of the packets: our SYN may be among them.", Why.MIDSTREAM)
+    # A verdict that rests on our silence alone claims two packets to be absent, and either may be what was lost.
+    silent = not (facts.local_spoke or facts.refused_by_icmp)
+    if worst > LOSS_UNDETERMINED or (worst > LOSS_POSSIBLE and silent):
+        asked = "SYN" if facts.is_tcp else "request"
+        share = f"{worst:.0%}" if worst > LOSS_UNDETERMINED else f"{worst:.1%}"
+        text = f"The capture lost about {share} of the packets: our {asked} may be among them."
+        yield Cap(NONE, text, Why.MIDSTREAM)
     elif worst > LOSS_POSSIBLE:
         yield Cap(POSSIBLE, f"The capture lost about {worst:.1%} of the packets: our SYN may be among them.")
     if not losses or any(loss.opportunities < ENOUGH_TO_ESTIMATE for loss in losses):

@@ -45,11 +45,16 @@ class Loss:
 
     @property
     def rate(self) -> float | None:
-        """The worse of what the traffic shows and what the sensor says."""
+        """The worse of what the traffic shows and what the sensor says.
+
+        With few opportunities no loss proves nothing, but a loss that was noticed is one all the same: it counts as
+        one of so many as make an estimate.
+        """
         said = self.dropped / (self.dropped + self.packets) if self.dropped else 0.0
+        shown = self.lost / max(self.opportunities, ENOUGH_TO_ESTIMATE)
         if self.opportunities < ENOUGH_TO_ESTIMATE:
-            return said or None
-        return max(said, self.lost / self.opportunities)
+            return max(said, shown) or None
+        return max(said, shown)
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,7 +134,8 @@ class Facts:
     def _asked_by_content(self) -> bool | None:
         """Whether UDP payloads show the local end asking (True) or the remote end (False); None where they do not.
 
-        What they say counts for more than who was seen first: requests may be delivered late, or lie before the capture.
+        What they say counts for more than who was seen first: requests may be delivered late or lie before
+        the capture.
         """
         one = self.conversation
         ask = DNS_QUERY | NTP_ASK
@@ -221,7 +222,7 @@ class Facts:
 
     @cached_property
     def answer_first(self) -> bool:
-        """Whether it began with the remote end's SYN+ACK (or, reordered, with our exact answer to it).
+        """Whether it began with the remote end's SYN+ACK (or, reordered, with our answer to it).
 
         RST+ACKs with seq 0 may come before it: a flooded server whose port was closed for a while answers so, and they
         answer a SYN just as a SYN+ACK does.
@@ -232,7 +233,7 @@ class Facts:
         if any(0 < flow.remote.first < synack and flow.remote.rsts != flow.remote.reset_syns for flow in self.flows):
             return False
         spoke = min((flow.local.first for flow in self.flows if flow.local.packets), default=synack)
-        return spoke >= synack or (self.exact and synack - spoke <= REORDERED)
+        return spoke >= synack or ((self.exact or self.reset_with_ack) and synack - spoke <= REORDERED)
 
     @cached_property
     def closed_port_answers(self) -> bool:
@@ -418,14 +419,6 @@ class Facts:
         if self.coverage is None or not self.around.both_ways(self.coverage.sensor, self.coverage.scope, freely=True):
             return False
         return self.lookback >= FULL and self.unbroken and self.captured_after >= REORDERED
-
-    @cached_property
-    def unfiltered(self) -> bool:
-        """Whether the vouching view shows more than answers: what a filter for backscatter would have hidden."""
-        one = self.coverage
-        return one is not None and (
-            one.loss.opportunities > 0 or self.around.both_ways(one.sensor, one.scope, freely=True)
-        )
 
     @cached_property
     def scopes_disagree(self) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from backscatter.verdict.conversation import ICMP, ICMP6, Conversation, Quote, SeenFlow, seen_from
+from backscatter.verdict.conversation import ICMP, ICMP6, Conversation, Quote, SeenFlow, ends_at, seen_from
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -80,11 +80,14 @@ def gather(
     members: dict[Key, list[SeenFlow]] = {}
     errors: dict[Key, list[tuple[SeenFlow, Quote]]] = {}
     leads: dict[Lead, None] = {}
+    to_us = ends_at(table.rows, "dst", local).tolist()
     for flow, key in _keyed(table, local):
         if not (flow.is_error and flow.quotes):
             members.setdefault(key, []).append(flow)
             continue
         for quote in flow.quotes:
+            if quote.sent_by_us and not to_us[flow.row]:
+                continue  # told to somebody else: whatever it is, it is no answer to a packet of ours
             ports = (quote.local_port, quote.remote_port) if quote.has_ports else (None, None)
             if quote.remote in remote:
                 errors.setdefault((quote.proto, *ports), []).append((flow, quote))

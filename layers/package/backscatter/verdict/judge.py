@@ -94,19 +94,23 @@ def judge(finding: Finding, scene: Scene, settings: Settings) -> Verdict:
             "This finding is about no network conversation.",
         )
     verdicts = [
-        _judge_tuple(finding, told, scene, settings)
-        for one in finding.tuples
-        for told in _told_apart(one, finding, settings)
+        min((_judge_tuple(finding, told, scene, settings) for told in _told_apart(one, finding, settings)), key=_danger)
+        for one in dict.fromkeys(finding.tuples)
     ]
     if not verdicts:
         return _without(finding, ends, Why.NO_TUPLE, "The finding names no pair of addresses.")
-    worst = min(verdicts, key=lambda verdict: (DANGER[verdict.label], -verdict.confidence))
+    worst = min(verdicts, key=_danger)
     if len(verdicts) == 1:
         return worst
     counts: Counter[str] = Counter()
     for verdict in verdicts:
         counts.update(verdict.conversations)
     return replace(worst, conversations=by_danger(counts))
+
+
+def _danger(verdict: Verdict) -> tuple[int, int]:
+    """Sorts the most dangerous first."""
+    return DANGER[verdict.label], -verdict.confidence
 
 
 def _told_apart(one: Tuple, finding: Finding, settings: Settings) -> Iterator[Ends]:
@@ -160,6 +164,7 @@ class Bench:
         self._hosts: dict[frozenset[Address], Neighbourhood] = {}
         self._gathered: dict[tuple[frozenset[Address], Wanted], Gathered] = {}
         self._contacted: dict[frozenset[Address], bool] = {}
+        self.left_out = 0  # conversations too many to be judged
 
     def table(self, remote: frozenset[Address]) -> FlowTable:
         """All flows between the local host and a remote around the window."""
@@ -178,6 +183,7 @@ class Bench:
     def judged(self, wanted: Wanted) -> Judgements:
         """Every conversation that is meant, and those that ICMP errors from the remote speak of, each judged."""
         found = self.gathered(self.remote, wanted)
+        self.left_out = max(len(found.conversations) - MOST_CONVERSATIONS, 0) + max(len(found.leads) - MOST_LEADS, 0)
         pairs: list[tuple[frozenset[Address], Conversation]] = [
             (self.remote, conversation) for conversation in found.conversations[:MOST_CONVERSATIONS]
         ]
@@ -201,10 +207,8 @@ class Bench:
         """
         if remote not in self._contacted:
             self._contacted[remote] = any(
-                rule.matches(self._facts(conversation, remote))
+                _took_part(self._facts(conversation, remote))
                 for conversation in self.gathered(remote, Wanted()).conversations
-                for rule in RULES
-                if rule.label in CONTACT
             )
         return self._contacted[remote]
 
@@ -222,8 +226,15 @@ class Bench:
         confidence, caps, boosts = weighed(rule, facts, self.own)
         undone = next((cap for cap in caps if cap.limit == 0), None)
         if undone is not None:
-            return Judged(facts, rule, Label.UNDETERMINED, undone.why, 0, caps, ())
+            return Judged(facts, RULES[-1], Label.UNDETERMINED, undone.why, 0, caps, ())
         return Judged(facts, rule, rule.label, rule.why, confidence, caps, boosts)
+
+
+def _took_part(facts: Facts) -> bool:
+    """Whether the local end began it, or went on in it where nothing shows that they did: an idle session, say."""
+    if facts.local_went_on and not facts.local_accepted:
+        return True
+    return any(rule.matches(facts) for rule in RULES if rule.label in CONTACT)
 
 
 def _in_vlan(judged: Judgements, vlan: tuple[int, ...]) -> Judgements:
@@ -235,15 +246,20 @@ def _in_vlan(judged: Judgements, vlan: tuple[int, ...]) -> Judgements:
 def _verdict(finding: Finding, ends: Ends, judged: Judgements, bench: Bench) -> Verdict:
     """The finding's verdict from those of its conversations."""
     worst = min(DANGER[one.label] for _, one in judged)
+    if bench.left_out and worst > DANGER[Label.UNDETERMINED]:
+        text = f"It covers {len(judged) + bench.left_out} conversations, more than are judged for one finding."
+        undecided = _without(finding, ends, Why.CONFLICT, text, rule=RULES[-1].id)
+        flows, total = _flows(judged, bench)
+        return replace(undecided, conversations=_counted(judged, bench), flows=flows, flows_total=total)
     deciding = [one for _, one in judged if DANGER[one.label] == worst]
     # Of dangerous verdicts the surest speaks for all; of harmless ones the least sure, since all of them are claimed.
     harmless = worst > DANGER[Label.UNDETERMINED]
     decided = min(deciding, key=lambda one: one.confidence if harmless else -one.confidence)
-    counts = Counter(one.label.value for _, one in judged)
+    counts = _counted(judged, bench)
     evidence = evidence_of(decided.facts, decided.rule, decided.caps, decided.boosts)
     if len(judged) > 1:
-        told = ", ".join(f"{count} {label}" for label, count in by_danger(counts).items())
-        text = f"This finding covers {len(judged)} conversations: {told}. The most dangerous decides."
+        told = ", ".join(f"{count} {label}" for label, count in counts.items())
+        text = f"This finding covers {sum(counts.values())} conversations: {told}. The most dangerous decides."
         evidence = (*evidence, Evidence(Effect.FOR, text))
     flows, total = _flows(judged, bench)
     return Verdict(
@@ -257,11 +273,18 @@ def _verdict(finding: Finding, ends: Ends, judged: Judgements, bench: Bench) -> 
         rule=decided.rule.id,
         summary=summary_of(decided.facts, decided.rule, decided.caps, ends.local, ends.remote),
         victim=victim_of(decided.facts) if decided.label is Label.BACKSCATTER else None,
-        conversations=by_danger(counts),
+        conversations=counts,
         evidence=evidence,
         flows=flows,
         flows_total=total,
     )
+
+
+def _counted(judged: Judgements, bench: Bench) -> dict[str, int]:
+    """How many conversations got which label; those that were too many are undetermined."""
+    counts = Counter(one.label.value for _, one in judged)
+    counts[Label.UNDETERMINED.value] += bench.left_out
+    return by_danger(counts)
 
 
 def _flows(judged: Judgements, bench: Bench) -> tuple[FlowTable, int]:
@@ -295,7 +318,7 @@ def _nothing(finding: Finding, ends: Ends, bench: Bench) -> Verdict:
     return _without(finding, ends, Why.NO_CAPTURE, f"Nothing was captured of {ends.local.ip} at the time of the alert.")
 
 
-def _without(finding: Finding, ends: Ends, why: Why, text: str) -> Verdict:
+def _without(finding: Finding, ends: Ends, why: Why, text: str, rule: str = R18) -> Verdict:
     """A verdict that no conversation stands behind."""
     evidence = [Evidence(Effect.MISSING, text)]
     shown = hint(finding) if why in (Why.NO_CAPTURE, Why.NOT_SEEN) else None
@@ -309,7 +332,7 @@ def _without(finding: Finding, ends: Ends, why: Why, text: str) -> Verdict:
         label=Label.UNDETERMINED,
         why=why,
         confidence=0,
-        rule=R18,
+        rule=rule,
         summary=f"Undetermined: {text[0].lower() if text.startswith(('The ', 'Nothing ')) else text[0]}{text[1:]}",
         evidence=tuple(evidence),
     )

@@ -1,0 +1,1 @@
+"""Labelled random scenarios: what happened, how it was captured, and what a judge may say of it."""

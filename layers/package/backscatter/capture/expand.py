@@ -189,6 +189,30 @@ class Expanded:
         self.position += len(out)
         return out
 
+    def fill(self, view: memoryview) -> int:
+        """Fills `view` with the next bytes; how many there were, fewer than asked for where `read` would give fewer.
+
+        Of a stream that is not compressed and knows `readinto` nothing is copied.
+        """
+        readinto: Callable[[memoryview], int | None] | None = getattr(self._stream, "readinto", None)
+        if self.compression or readinto is None:
+            ready = self.read(len(view))
+            view[: len(ready)] = ready
+            return len(ready)
+        ready = self.read(min(len(view), len(self._looked) + len(self._input)))
+        view[: len(ready)] = ready
+        filled = len(ready)
+        while filled < len(view) and not self._ended:
+            got = readinto(view[filled : filled + MOST_AT_ONCE]) or 0
+            self._taken += got
+            self._out += got
+            filled += got - max(0, self._out - self._limits.expanded_bytes)
+            self._check()
+            if not got:
+                self._end()
+        self.position += filled - len(ready)
+        return filled
+
     def skip(self, size: int) -> int:
         """Reads `size` bytes away, piece by piece; how many there were."""
         start = self.position

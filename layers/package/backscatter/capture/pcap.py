@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from backscatter.capture.lanes import Form, walk_records
 from backscatter.capture.layout import NANO, Interface, Layout, Section
+from backscatter.capture.record import RecordBlock
 from backscatter.capture.records import Record, Walk
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from backscatter.capture.limits import Limits
+    from backscatter.capture.records import Buffer
 
 FILE_HEADER = 24
 
@@ -32,7 +39,7 @@ def pcap_layout(head: bytes) -> Layout | None:
     return None
 
 
-def record_at(data: bytes, at: int, offset: int, layout: Layout) -> Record | None:
+def record_at(data: Buffer, at: int, offset: int, layout: Layout) -> Record | None:
     """The record whose header is at index `at` of `data`, believed as it stands; None if the header is cut."""
     section = layout.sections[0]
     interface = section.interfaces[0]
@@ -46,25 +53,62 @@ def record_at(data: bytes, at: int, offset: int, layout: Layout) -> Record | Non
     return Record(at + layout.header, caplen, max(caplen, wirelen), time, offset, interface.linktype)
 
 
-def walk_pcap(data: bytes, start: int, base: int, layout: Layout, limits: Limits, most: int) -> Walk:
+def walk_pcap(data: bytearray, start: int, base: int, layout: Layout, limits: Limits, most: int) -> Walk:
     """Walks at most `most` records of `data` from index `start` on; `base` is the stream offset of data[0].
 
     A record's length is bounded by `limits.record_bytes`: a longer one is a lie, since no ordinary link carries it.
     """
+    if layout.swapped:
+        walk = _walk_swapped(data, start, base, layout, limits, most)
+        found = len(walk.records)
+    else:
+        interface = layout.sections[0].interfaces[0]
+        form = Form(layout.sections[0].order, layout.header, interface.ticks, limits.record_bytes)
+        places, heads, at = walk_records(data, start, form, most)
+        walk, found = Walk(at=at), len(places)
+        if found:
+            walk.block = _block(data, places, heads, base, form, interface.linktype)
+    if found < most:
+        _why(walk, data, layout, limits)
+    return walk
+
+
+def _walk_swapped(data: bytearray, start: int, base: int, layout: Layout, limits: Limits, most: int) -> Walk:
+    """Walks records whose lengths may have changed places. Only files of the last century have them."""
     walk = Walk(at=start)
     while len(walk.records) < most:
         record = record_at(data, walk.at, base + walk.at, layout)
-        if record is None:
-            walk.wants = layout.header
-            break
-        if record.caplen > limits.record_bytes:
-            walk.lie = (
-                f"a record claims {record.caplen} captured bytes, more than {limits.record_bytes} (limit record_bytes)"
-            )
-            break
-        if record.body + record.caplen > len(data):
-            walk.wants = layout.header + record.caplen
+        if record is None or record.caplen > limits.record_bytes or record.body + record.caplen > len(data):
             break
         walk.records.append(record)
         walk.at = record.body + record.caplen
     return walk
+
+
+def _why(walk: Walk, data: bytearray, layout: Layout, limits: Limits) -> None:
+    """Notes why the walk could not go on: there is no whole record, or one that nobody would believe."""
+    record = record_at(data, walk.at, 0, layout)
+    if record is None:
+        walk.wants = layout.header
+    elif record.caplen > limits.record_bytes:
+        walk.lie = (
+            f"a record claims {record.caplen} captured bytes, more than {limits.record_bytes} (limit record_bytes)"
+        )
+    else:
+        walk.wants = layout.header + record.caplen
+
+
+def _block(
+    data: bytearray, places: NDArray[np.int64], heads: NDArray[Any], base: int, form: Form, linktype: int
+) -> RecordBlock:
+    """The columns of records at `places`, as record_at reads each of them."""
+    caplen = heads["caplen"].astype(np.int64)
+    return RecordBlock(
+        np.frombuffer(data, np.uint8),
+        places + form.header,
+        caplen,
+        np.maximum(caplen, heads["wirelen"]),
+        heads["seconds"].astype(np.int64) * NANO + heads["fraction"].astype(np.int64) * (NANO // form.ticks),
+        places + base,
+        np.full(len(places), linktype, np.int32),
+    )

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from backscatter.capture.limits import Limits
+    from backscatter.capture.records import Buffer
 
 SECTION, INTERFACE, OLD_PACKET, SIMPLE_PACKET, STATISTICS, PACKET = 0x0A0D0D0A, 1, 2, 3, 5, 6
 BYTE_ORDER_MAGIC = 0x1A2B3C4D
@@ -23,7 +24,7 @@ FRAME = 12
 IF_TSRESOL, IF_TSOFFSET, ISB_IFDROP, ISB_OSDROP = 9, 14, 5, 7
 
 
-def section_order(data: bytes, at: int) -> str | None:
+def section_order(data: Buffer, at: int) -> str | None:
     """Byte order of the section header block at index `at`, None if its magic is neither."""
     for order in "<>":
         if len(data) >= at + 12 and struct.unpack_from(order + "I", data, at + 8)[0] == BYTE_ORDER_MAGIC:
@@ -31,7 +32,7 @@ def section_order(data: bytes, at: int) -> str | None:
     return None
 
 
-def options(data: bytes, start: int, end: int, order: str) -> Iterator[tuple[int, bytes]]:
+def options(data: Buffer, start: int, end: int, order: str) -> Iterator[tuple[int, Buffer]]:
     """(code, value) of the options in data[start:end]; ends at the first that does not fit."""
     while start + 4 <= end:
         code, length = struct.unpack_from(order + "HH", data, start)
@@ -47,7 +48,7 @@ def ticks_a_second(resolution: int) -> int:
     return int(2 ** (resolution & 0x7F)) if resolution & 0x80 else int(10**resolution)
 
 
-def read_interface(data: bytes, start: int, end: int, order: str) -> Interface | None:
+def read_interface(data: Buffer, start: int, end: int, order: str) -> Interface | None:
     """The interface that an interface description block's body tells; None if it is too short."""
     if end - start < 8:
         return None
@@ -62,7 +63,7 @@ def read_interface(data: bytes, start: int, end: int, order: str) -> Interface |
 
 
 def read_packet(
-    kind: int, data: bytes, start: int, end: int, section: Section, *, at: int, before: int
+    kind: int, data: Buffer, start: int, end: int, section: Section, *, at: int, before: int
 ) -> Record | str:
     """The record in the body data[start:end] of a packet block, or why there is none.
 
@@ -121,7 +122,7 @@ class PcapngWalker:
             self._section = Section(self._section.start, self._section.order, tuple(self._interfaces))
         return self._section
 
-    def walk(self, data: bytes, start: int, base: int, most: int) -> Walk:
+    def walk(self, data: Buffer, start: int, base: int, most: int) -> Walk:
         """Walks blocks of `data` from index `start` on, at most `most` packets; `base` is the offset of data[0]."""
         walk, at, end = Walk(at=start), start, len(data)
         while len(walk.records) < most and not walk.lie:
@@ -154,7 +155,7 @@ class PcapngWalker:
             walk.at = walk.at if walk.lie else at
         return walk
 
-    def _block(self, kind: int, data: bytes, at: int, next_at: int, base: int, order: str, walk: Walk) -> None:
+    def _block(self, kind: int, data: Buffer, at: int, next_at: int, base: int, order: str, walk: Walk) -> None:
         start, end = at + 8, next_at - 4
         if kind == SECTION:
             fits = self.close()

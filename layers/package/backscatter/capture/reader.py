@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from bisect import bisect_left
 from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
 
 from backscatter.capture.expand import Expanded
 from backscatter.capture.layout import Layout
@@ -13,16 +14,19 @@ from backscatter.capture.limits import Limits
 from backscatter.capture.pcap import FILE_HEADER, pcap_layout, walk_pcap
 from backscatter.capture.pcapng import PcapngWalker, section_order
 from backscatter.capture.record import Damage, RecordBlock
-from backscatter.capture.records import Walk, block_of
 from backscatter.capture.seems import seems
 from backscatter.errors import LimitExceeded, NotACapture
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from backscatter.capture.records import Walk
+
 #: Bytes of the expanded stream held at a time, and records in one block.
 CHUNK = 8 * 2**20
-MOST_RECORDS = 65536
+MOST_RECORDS = 131072
+
+NO_TIMES = np.zeros(0, np.int64)
 
 #: Damage entries kept; the bytes of those beyond are added to the last.
 MOST_DAMAGE = 1000
@@ -62,13 +66,16 @@ class Reader:
 
         Never raises for what the capture says: what cannot be read goes into `damage`, what came before is kept.
         """
-        data, base = b"", 0
+        data, base = bytearray(), 0
         if not self._walker:
             base = len(self._source.read(FILE_HEADER))
         wants = 1
         while True:
-            chunk = self._source.read(max(CHUNK, wants) - len(data))
-            data += chunk
+            held = data
+            data = bytearray(max(CHUNK, wants))
+            data[: len(held)] = held
+            got = self._source.fill(memoryview(data)[len(held) :])
+            del data[len(held) + got :]
             at = 0
             while True:
                 walk = self._walk(data, at, base)
@@ -80,31 +87,31 @@ class Reader:
             if walk.lie:
                 self._give_up(base, len(data), walk)
                 break
-            if not chunk or self._source.stopped:
+            if not got or self._source.stopped:
                 self._end(base, data, walk)
                 break
         if self._walker:
             self._walker.close()
 
-    def _walk(self, data: bytes, at: int, base: int) -> Walk:
+    def _walk(self, data: bytearray, at: int, base: int) -> Walk:
         if self._walker:
             return self._walker.walk(data, at, base, MOST_RECORDS)
         return walk_pcap(data, at, base, self.layout, self._limits, MOST_RECORDS)
 
-    def _told(self, data: bytes, base: int, walk: Walk) -> Iterator[RecordBlock]:
+    def _told(self, data: bytearray, base: int, walk: Walk) -> Iterator[RecordBlock]:
         """The walk's records as a block; what it skipped goes into `damage` between its neighbours' times."""
-        records = walk.records
-        if records:
-            self._close_gaps(records[0].time)
+        block = walk.told(data)
+        times = block.time if block else NO_TIMES
+        if block:
+            self._close_gaps(int(times[0]))
         for index, length, reason in walk.skipped:
-            offset = base + index
-            following = bisect_left(records, offset, key=lambda record: record.offset)
-            after = records[following - 1].time if following else self._last
-            before = records[following].time if following < len(records) else None
-            self._note(Damage(offset, length, reason, after, before))
-        if records:
-            self._last = records[-1].time
-            yield block_of(data, records)
+            following = int(np.searchsorted(block.offset, base + index)) if block else 0
+            after = int(times[following - 1]) if following else self._last
+            before = int(times[following]) if following < len(times) else None
+            self._note(Damage(base + index, length, reason, after, before))
+        if block:
+            self._last = int(times[-1])
+            yield block
 
     def _close_gaps(self, before: int) -> None:
         """Tells damage at the end of the block before that a record follows it: it is a hole and no end."""
@@ -129,7 +136,7 @@ class Reader:
             Damage(offset, held + self._source.skip(sys.maxsize), f"{walk.lie}; nothing behind it was read", self._last)
         )
 
-    def _end(self, offset: int, rest: bytes, walk: Walk) -> None:
+    def _end(self, offset: int, rest: bytearray, walk: Walk) -> None:
         """The stream is over; what is left of it is a record cut short."""
         self.stopped = self._source.stopped
         reasons = [self._source.trouble] if self._source.trouble else []
@@ -142,7 +149,8 @@ class Reader:
 def open_capture(stream: BinaryIO, name: str, limits: Limits | None = None) -> Reader:
     """Opens a capture of any container and compression that we read, told by its content.
 
-    Only `read` of the stream is used, forward only. Raises NotACapture, which says what the bytes seem to be.
+    The stream is read forward only, by `readinto` where it has that and else by `read`. Raises NotACapture, which
+    says what the bytes seem to be.
     """
     limits = limits or Limits()
     source = Expanded(stream, name, limits)

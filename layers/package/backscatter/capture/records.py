@@ -12,6 +12,8 @@ from backscatter.capture.record import RecordBlock
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    Buffer = bytes | bytearray
+
 
 class Record(NamedTuple):
     """One record as RecordBlock has it, one entry a column."""
@@ -24,7 +26,7 @@ class Record(NamedTuple):
     linktype: int
 
 
-def block_of(data: bytes, records: Sequence[Record]) -> RecordBlock:
+def block_of(data: Buffer, records: Sequence[Record]) -> RecordBlock:
     """The columns of `records`, whose `body` indexes `data`."""
     table = np.array(records, np.int64).reshape(len(records), len(Record._fields))
     body, caplen, wirelen, time, offset, linktype = np.ascontiguousarray(table.T)
@@ -36,6 +38,7 @@ class Walk:
     """How far the walk over a buffer came.
 
     records   what was found
+    block     the same as columns already, where the walk made them
     at        index of the first byte that was not used
     wants     bytes from `at` on that are needed to go on; 0 where nothing but the buffer's end is in the way
     lie       why nothing behind `at` can be trusted; "" where it can
@@ -44,8 +47,15 @@ class Walk:
     """
 
     records: list[Record] = field(default_factory=list)
+    block: RecordBlock | None = None
     at: int = 0
     wants: int = 0
     lie: str = ""
     over: bool = False
     skipped: list[tuple[int, int, str]] = field(default_factory=list)
+
+    def told(self, data: Buffer) -> RecordBlock | None:
+        """What was found, as columns; None if it was nothing."""
+        if self.block is None and self.records:
+            self.block = block_of(data, self.records)
+        return self.block

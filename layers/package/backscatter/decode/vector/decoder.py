@@ -54,7 +54,7 @@ RAW_LINKS = frozenset({12, 14, 101})
 NO_TUNNEL, VXLAN, GENEVE, OTHER_TUNNEL = range(4)
 TUNNELS = np.zeros(2**16, np.uint8)
 for _port, _opener in tunnels.BY_UDP_PORT.items():
-    TUNNELS[_port] = {tunnels.vxlan: VXLAN, tunnels.geneve: GENEVE}.get(_opener, OTHER_TUNNEL)
+    TUNNELS[_port] = VXLAN if _opener is tunnels.vxlan else GENEVE if _opener is tunnels.geneve else OTHER_TUNNEL
 
 
 def _tag(path: Path, number: int) -> Path:

@@ -31,7 +31,7 @@ from backscatter.decode.speech import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from backscatter.decode.vector.heads import Ints
+    from backscatter.decode.vector.heads import Ints, Mask
 
     Fields = NDArray[Any]
     Said = NDArray[np.uint8]
@@ -51,6 +51,14 @@ def languages(sport: Fields, dport: Fields) -> Said:
     return np.maximum(LANGUAGE[sport], LANGUAGE[dport])
 
 
+def _bits(*said: tuple[Mask, int]) -> Said:
+    """Each packet's one bit of those whose masks it is in."""
+    bits = np.zeros(len(said[0][0]), np.uint8)
+    for mask, bit in said:
+        bits[mask] = bit
+    return bits
+
+
 def dns(sport: Fields, dport: Fields, said: Fields, captured: Ints, length: Ints) -> Said:
     """As decode.speech.dns."""
     flags = said["dns_flags"]
@@ -60,7 +68,7 @@ def dns(sport: Fields, dport: Fields, said: Fields, captured: Ints, length: Ints
     answer = flags & 0x8000 != 0
     answers = sound & answer & (LANGUAGE[sport] == DNS)
     asks = sound & ~answer & (LANGUAGE[dport] == DNS)
-    return (answers * DNS_ANSWER | asks * DNS_QUERY).astype(np.uint8)
+    return _bits((answers, DNS_ANSWER), (asks, DNS_QUERY))
 
 
 def ntp(sport: Fields, dport: Fields, said: Fields, captured: Ints, length: Ints) -> Said:
@@ -69,7 +77,7 @@ def ntp(sport: Fields, dport: Fields, said: Fields, captured: Ints, length: Ints
     sound = (length >= 48) & (captured > 0) & (version >= 1) & (version <= 4)
     asks = sound & (mode == 3) & (dport == NTP_PORT)
     answers = sound & (mode == 4) & (sport == NTP_PORT)
-    return (asks * NTP_ASK | answers * NTP_ANSWER).astype(np.uint8)
+    return _bits((asks, NTP_ASK), (answers, NTP_ANSWER))
 
 
 def quic(_sport: Fields, _dport: Fields, said: Fields, captured: Ints, _length: Ints) -> Said:
@@ -85,7 +93,7 @@ def quic(_sport: Fields, _dport: Fields, said: Fields, captured: Ints, _length: 
     longs = sound & long & (said["id_length"] <= QUIC_MOST_ID) & (negotiation | (fixed & known))
     initials = longs & ~negotiation & (kind == initial_type)
     shorts = sound & ~long & fixed
-    return (initials * QUIC_INITIAL | (longs & ~initials) * QUIC_LONG | shorts * QUIC_SHORT).astype(np.uint8)
+    return _bits((initials, QUIC_INITIAL), (longs & ~initials, QUIC_LONG), (shorts, QUIC_SHORT))
 
 
 SPEAKERS = ((DNS, dns), (NTP, ntp), (QUIC, quic))

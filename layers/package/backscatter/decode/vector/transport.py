@@ -31,7 +31,7 @@ LEAST_WORDS = 0x50
 #: An ICMP error's own header.
 ERROR = 8
 
-#: Of a packet that an ICMP error quotes, what has to be there to be read here: IP header and all ports, or type and code.
+#: Bytes of a quoted packet that have to be there for it to be read here, by protocol: all that a quote has a field for.
 QUOTE_REACH = np.full(256, 2**40, np.int64)
 QUOTE_REACH[[TCP, UDP]], QUOTE_REACH[ICMP] = 28, 22
 

@@ -1,8 +1,10 @@
 """What every command promises: stdout for data, stderr for all else, exit codes, no traceback."""
 
 import contextlib
+import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -254,3 +256,19 @@ def test_demo_ends_with_the_exit_code_of_the_play(monkeypatch):
     stage.play = lambda: 3
     monkeypatch.setitem(sys.modules, "backscatter.demo.stage", stage)
     assert invoke("demo").exit_code == 3
+
+
+def test_demo_writes_the_case_and_the_commands_that_it_names_judge_it(tmp_path):
+    folder = tmp_path / "case"
+    written = CliRunner().invoke(cli, ["demo", "--write", str(folder)])
+    assert written.exit_code == 0
+    *_, triage = written.stdout.splitlines()
+    verdict = CliRunner().invoke(cli, [*shlex.split(triage)[1:], "--json"])
+    record = json.loads(verdict.stdout)
+    assert (record["verdict"], record["rule"], record["band"]) == ("backscatter", "R4", "confirmed")
+    assert record["victim"] == {"ip": "193.109.122.67", "port": 6667, "proto": "tcp"}
+
+
+def test_demo_says_where_it_could_not_write(tmp_path):
+    (tmp_path / "file").write_text("")
+    assert CliRunner().invoke(cli, ["demo", "--write", str(tmp_path / "file")]).exit_code == 2

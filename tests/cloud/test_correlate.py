@@ -121,7 +121,7 @@ def test_the_sguil_text_of_the_case_is_read_from_the_alert_prefix(cloud, capture
     name = cloud.upload("alerts/sguil.txt", case2007.sguil_alert().encode())
     event = {"bucket": {"name": BUCKET}, "object": {"key": name.key, "etag": name.etag}}
     cloud.correlate({"source": "aws.s3", "detail-type": "Object Created", "detail": event})
-    assert told(cloud) == [("1.78890", "backscatter")]
+    assert told(cloud) == [("1.204541", "backscatter")]
 
 
 def test_what_is_no_finding_is_hopeless(cloud):

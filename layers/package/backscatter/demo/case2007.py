@@ -3,7 +3,7 @@
 An IDS told of a bot calling its IRC controller. The packets tell otherwise: a SYN+ACK that nobody had asked for came
 first, and what looked like the call was our RST to it. Four packets were published, two answers to each of two forged
 SYNs; around them lies ordinary traffic of the same host, made up, so that a capture can prove that our SYN is missing
-because it was never sent. The source of the numbers: R. Bejtlich, "What Does This Mean", TaoSecurity, March 2007.
+because it was never sent. The source of the numbers: R. Bejtlich, "Backscatter Detected", TaoSecurity, March 2007.
 """
 
 from __future__ import annotations
@@ -106,14 +106,14 @@ def calling_capture(later: int = 0) -> bytes:
 
 
 def sguil_alert() -> str:
-    """The alert as the analyst saw it in Sguil."""
-    return f"""Count:1 Event#1.78890 2007-03-20 18:04:19
+    """The alert as the analyst saw it in Sguil, and published it."""
+    return f"""Count:2 Event#1.204541 2007-03-20 18:04:19
 BLEEDING-EDGE DROP Known Bot C&C Server Traffic (group 1)
 {OURS} -> {VICTIM}
-IPVer=4 hlen=5 tos=0 dlen=40 ID=2644 flags=0 offset=0 ttl=64 chksum=19204
+IPVer=4 hlen=5 tos=0 dlen=40 ID=2644 flags=2 offset=0 ttl=64 chksum=58655
 Protocol: 6 sport=1024 -> dport={IRC}
 
-Seq=2934031229 Ack=0 Off=5 Res=0 Flags=*****R** Win=0 urp=0 chksum=42301
+Seq=2934031229 Ack=0 Off=5 Res=0 Flags=*****R** Win=0 urp=54297 chksum=0
 Payload:
 None.
 """

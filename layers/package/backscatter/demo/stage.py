@@ -156,7 +156,7 @@ def _capture_first(theatre: Theatre) -> None:
     }
     theatre.upload("alerts/sguil/2007-03-20.txt", case2007.sguil_alert().encode())
     theatre.aside.print("  the alert, as text of Sguil, uploaded under alerts/")
-    by_sguil = theatre.verdict("1.78890", **expected)
+    by_sguil = theatre.verdict("1.204541", **expected)
     theatre.out.print("The mail that came out of SNS:")
     theatre.show_mail(by_sguil)
     by_guardduty = theatre.verdict(theatre.report(case2007.guardduty_finding()), **expected)

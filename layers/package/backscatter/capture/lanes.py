@@ -1,7 +1,7 @@
 """Finding the records of classic pcap in a large buffer, by walking many stretches of it in step.
 
 Each record says where the next one begins, so that a walk is sequential, and slow in Python. But it can begin in many
-places at once: a lane starts where a chain of plausible headers is found by looking for the hour of the capture, and
+places at once: a lane starts where a chain of plausible headers is found by looking for the time of the capture, and
 all lanes take each of their steps together in NumPy. Nothing rests on the guess: a lane counts only if the walk that
 comes from the buffer's beginning arrives exactly at its start. What no lane leads through is walked record by record.
 """
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     Places = NDArray[np.int64]
     Heads = NDArray[Any]
 
-#: Records walked singly before lanes are worth setting up, and in stretches that have no lanes.
+#: Records walked singly before lanes are worth setting up.
 FIRST = 256
 
 #: Lanes cover at most this many times the bytes walked before: where a lie ends the walk, little was done in vain.
@@ -35,7 +35,7 @@ MOST_LANES, LEAST_RECORDS = 256, 32
 STEPS = 16
 
 #: Plausible headers that make a chain, and the places looked at before a lane is given up.
-CHAIN, TRIES = 4, 64
+CHAIN, TRIES = 4, 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ def walk_records(data: bytearray, start: int, form: Form, most: int) -> tuple[Pl
     pieces, found, goes_on = [places], len(places), len(places) == FIRST
     while goes_on and found < most:
         until = min(len(data), at + GROWTH * (at - start))
-        places, at, goes_on = _stretch(data, at, until, form, (at - start) // found)
+        places, at, goes_on = _stretch(data, at, until, form, at - start, found)
         pieces.append(places)
         found += len(places)
     places = np.concatenate(pieces)
@@ -96,18 +96,20 @@ def _singly(data: bytearray, at: int, form: Form, most: int, stops: Container[in
     return np.array(places, np.int64), at
 
 
-def _stretch(data: bytearray, at: int, until: int, form: Form, mean: int) -> tuple[Places, int, bool]:
+def _stretch(data: bytearray, at: int, until: int, form: Form, walked: int, found: int) -> tuple[Places, int, bool]:
     """The records from `at` on towards `until`, the index behind them, and whether the walk can go on.
 
-    `mean` is about how many bytes a record takes.
+    In the `walked` bytes before there were `found` records.
     """
+    mean = walked // found
     starts = _starts(data, at, until, form, min(MOST_LANES, (until - at) // (mean * LEAST_RECORDS)))
     if len(starts) > 1:
         places, arrived = _along(data, np.array(starts, np.int64), form)
         if _heads(data, places, form)["caplen"].max() <= form.longest:
             return places, arrived, arrived == starts[-1]
-    places, arrived = _singly(data, at, form, GROWTH * FIRST)
-    return places, arrived, len(places) == GROWTH * FIRST
+    # where there are no lanes they are looked for ever more seldom
+    places, arrived = _singly(data, at, form, found)
+    return places, arrived, len(places) == found
 
 
 def _starts(data: bytearray, at: int, until: int, form: Form, lanes: int) -> list[int]:
@@ -115,29 +117,33 @@ def _starts(data: bytearray, at: int, until: int, form: Form, lanes: int) -> lis
     starts = [at]
     if lanes < 2:
         return starts
-    # the upper half of the seconds, which is the same for 18 hours
+    # the upper half of the seconds, which is the same for 18 hours: let that be an hour
     high = 2 if form.order == "<" else 0
-    hour = data[at + high : at + high + 2]
+    upper = data[at + high : at + high + 2]
+    hour = int.from_bytes(upper, "little" if high else "big")
     step = (until - at) // lanes
     for begin in range(at + step, until - step + 1, step):
         place = begin - 1
         for _ in range(TRIES):
-            place = data.find(hour, place + 1 + high, begin + step) - high
+            place = data.find(upper, place + 1 + high, begin + step) - high
             if place < 0:
                 break
-            if _is_chain(data, place, form):
+            if _is_chain(data, place, hour, form):
                 starts.append(place)
                 break
     return starts
 
 
-def _is_chain(data: bytearray, place: int, form: Form) -> bool:
-    """Whether plausible record headers follow each other from `place` on."""
+def _is_chain(data: bytearray, place: int, hour: int, form: Form) -> bool:
+    """Whether headers of that hour, none claiming too much, follow each other from `place` on.
+
+    The length on the wire is not asked: there are writers that put less there than they captured.
+    """
     for _ in range(CHAIN):
         if place + form.header > len(data):
             return False
-        _seconds, fraction, caplen, wirelen = struct.unpack_from(form.order + "IIII", data, place)
-        if fraction >= form.ticks or caplen > wirelen or caplen > form.longest:
+        seconds, fraction, caplen = struct.unpack_from(form.order + "III", data, place)
+        if seconds >> 16 != hour or fraction >= form.ticks or caplen > form.longest:
             return False
         place += form.header + caplen
     return True

@@ -210,4 +210,5 @@ def _write_pages(folder: Path, verdicts: Sequence[Verdict], speaker: Speaker) ->
     folder.mkdir(parents=True, exist_ok=True)
     for verdict in verdicts:
         (folder / page_name(verdict)).write_text(page(verdict), encoding="utf-8")
-    speaker.note(f"{len(verdicts)} pages written to {folder}")
+    pages = "1 page" if len(verdicts) == 1 else f"{len(verdicts)} pages"
+    speaker.note(f"{pages} written to {folder}")

@@ -41,10 +41,11 @@ def innermost(linktype: int, frame: bytes, wirelen: int) -> Found:
     network = open_link(linktype, frame, wirelen)
     if network is None:
         return Found(UNDECODABLE, Path())
-    return _inside(frame, network, Path(network.vlans))
+    return _inside(frame[: network.end], network, Path(network.vlans))
 
 
 def _inside(frame: bytes, network: Network, path: Path) -> Found:
+    """The innermost packet in `network`, with which `frame` ends: padding behind it was in no packet."""
     if network.kind not in {IPV4, IPV6}:
         return Found(NON_IP, path)
     ip = read_ip(frame, network.kind, network.start, network.end)
@@ -55,7 +56,7 @@ def _inside(frame: bytes, network: Network, path: Path) -> Found:
     if not ip.offset and len(path.tunnels) < DEPTH:
         tunnel = open_tunnel(frame, ip)
     if tunnel:
-        found = _inside(frame, tunnel.inside, path.into(tunnel))
+        found = _inside(frame[: tunnel.inside.end], tunnel.inside, path.into(tunnel))
         if found.status == OK:
             return found
     return Found(OK, path, ip)

@@ -14,7 +14,18 @@ from typing import TYPE_CHECKING, NamedTuple
 from backscatter.decode.ethertypes import NEXT_PROTOCOL, mpls, nsh
 from backscatter.decode.headers import Geneve, Gre, Udp, Vxlan, whole
 from backscatter.decode.link import follow
-from backscatter.decode.network import BY_NIBBLE, IPV4, IPV6, OTHER, PPP, TRANSPARENT_ETHERNET, Network, ethernet, is_ip
+from backscatter.decode.network import (
+    IPV4,
+    IPV6,
+    LINK,
+    OTHER,
+    PPP,
+    TRANSPARENT_ETHERNET,
+    Network,
+    ethernet,
+    is_ip,
+    raw_ip,
+)
 from backscatter.decode.transport import UDP, udp_payload
 
 if TYPE_CHECKING:
@@ -38,6 +49,9 @@ GRE_CHECKSUM, GRE_ROUTING, GRE_KEY, GRE_SEQUENCE, GRE_ACKNOWLEDGED, GRE_VERSION 
 #: What GRE carries when it carries mirrored frames (draft-foschiano-erspan); the first is of type I or II.
 ERSPAN, ERSPAN_3 = 0x88BE, 0x22EB
 ERSPAN_2_HEADER, ERSPAN_3_HEADER, ERSPAN_SUBHEADER = 8, 12, 8
+
+#: Frame types of ERSPAN III: Ethernet, and IP without it.
+ERSPAN_3_FRAMES = {0: TRANSPARENT_ETHERNET, 2: LINK + 101}
 
 GPE_NEXT_PROTOCOL = 0x04
 
@@ -166,11 +180,9 @@ def _mirrored(frame: bytes, kind: int, start: int, end: int, *, sequenced: bool)
     if len(frame) < start + ERSPAN_3_HEADER:
         return None
     has_more = frame[start + ERSPAN_3_HEADER - 1] & 1
-    frame_type = frame[start + ERSPAN_3_HEADER - 2] >> 2 & 0x1F  # 0 is Ethernet, 2 is IP
+    frame_type = frame[start + ERSPAN_3_HEADER - 2] >> 2 & 0x1F
     body = start + ERSPAN_3_HEADER + (ERSPAN_SUBHEADER if has_more else 0)
-    if frame_type == 2:
-        return Network(BY_NIBBLE.get(frame[body] >> 4, OTHER), body, end) if len(frame) > body else None
-    return Network(OTHER if frame_type else TRANSPARENT_ETHERNET, body, end)
+    return Network(ERSPAN_3_FRAMES.get(frame_type, OTHER), body, end)
 
 
 def ip_in_ip(_frame: bytes, start: int, end: int) -> Tunnel:
@@ -181,13 +193,6 @@ def ip_in_ip(_frame: bytes, start: int, end: int) -> Tunnel:
 def ip6_in_ip(_frame: bytes, start: int, end: int) -> Tunnel:
     """RFC 4213 and 2473: IPv6 inside IPv4 or IPv6."""
     return Tunnel("ipip", -1, Network(IPV6, start, end))
-
-
-def _by_nibble(name: str, frame: bytes, at: int, end: int) -> Tunnel | None:
-    """A tunnel whose header does not name what it carries, which is IP."""
-    if at >= min(end, len(frame)) or frame[at] >> 4 not in BY_NIBBLE:
-        return None
-    return Tunnel(name, -1, Network(BY_NIBBLE[frame[at] >> 4], at, end))
 
 
 def gtp(frame: bytes, start: int, end: int) -> Tunnel | None:
@@ -211,7 +216,8 @@ def gtp(frame: bytes, start: int, end: int) -> Tunnel | None:
             more = frame[at - 1 : at]
         if more != b"\0":
             return None
-    return _by_nibble("gtp", frame, at, end)
+    inside = raw_ip(frame, at, end)
+    return inside and Tunnel("gtp", -1, inside)
 
 
 def teredo(frame: bytes, start: int, end: int) -> Tunnel | None:
@@ -221,7 +227,7 @@ def teredo(frame: bytes, start: int, end: int) -> Tunnel | None:
         if len(frame) >= at + 4 and frame[at] == 0 and frame[at + 1] == indication:
             # identifier and authentication value with their lengths, nonce, confirmation; or obscured port, address
             at += 13 + frame[at + 2] + frame[at + 3] if indication == TEREDO_AUTHENTICATION else 8
-    return Tunnel("teredo", -1, Network(IPV6, at, end))
+    return Tunnel("teredo", -1, Network(IPV6, at, end)) if is_ip(frame, at, end) else None
 
 
 def _untold(frame: bytes, start: int, end: int) -> Network | None:
@@ -267,8 +273,9 @@ def l2tp3(frame: bytes, start: int, end: int) -> Tunnel | None:
 
 
 def lisp(frame: bytes, start: int, end: int) -> Tunnel | None:
-    """LISP data (RFC 9300): eight bytes, then IP."""
-    return _by_nibble("lisp", frame, start + 8, end)
+    """LISP data (RFC 9300): eight bytes in which anything may stand, then IP, which has to fit."""
+    inside = raw_ip(frame, start + 8, end) if is_ip(frame, start + 8, end) else None
+    return inside and Tunnel("lisp", -1, inside)
 
 
 def ether_ip(frame: bytes, start: int, end: int) -> Tunnel | None:
@@ -279,9 +286,11 @@ def ether_ip(frame: bytes, start: int, end: int) -> Tunnel | None:
 
 
 def mpls_in_ip(frame: bytes, start: int, end: int) -> Tunnel | None:
-    """RFC 4023 and 7510: MPLS with an IP header around it, which makes it a tunnel."""
+    """RFC 4023 and 7510: MPLS in IP, a tunnel. Any text ends a stack of labels, so what is below has to fit."""
     inside = mpls(frame, start, end)
-    return inside and Tunnel("mpls", -1, inside)
+    if inside is None or (inside.kind in {IPV4, IPV6} and not is_ip(frame, inside.start, end)):
+        return None
+    return Tunnel("mpls", -1, inside)
 
 
 def nsh_in_udp(frame: bytes, start: int, end: int) -> Tunnel | None:
@@ -312,20 +321,24 @@ BY_UDP_PORT: dict[int, Opener] = {
 BY_PROTO: dict[int, Opener] = {4: ip_in_ip, 41: ip6_in_ip, 47: gre, 97: ether_ip, 115: l2tp3, 137: mpls_in_ip}
 
 
-def _opened(frame: bytes, ip: Ip) -> Tunnel | None:
-    if ip.proto == UDP:
-        header = whole(Udp, frame, ip.body, ip.stop)
-        opener = (BY_UDP_PORT.get(header.dport) or BY_UDP_PORT.get(header.sport)) if header else None
-        if header is None or opener is None:
-            return None
-        start = ip.body + 8
-        return opener(frame, start, start + udp_payload(ip, header.ulen))
-    opener = BY_PROTO.get(ip.proto)
-    return opener(frame, ip.body, ip.end) if opener else None
+def _header_of(frame: bytes, ip: Ip) -> tuple[Opener, int, int] | None:
+    """How to open an IP packet if it may be a tunnel, and where the tunnel's header begins and its payload ends."""
+    if ip.proto != UDP:
+        opener = BY_PROTO.get(ip.proto)
+        return (opener, ip.body, ip.end) if opener else None
+    header = whole(Udp, frame, ip.body, ip.stop)
+    opener = (BY_UDP_PORT.get(header.dport) or BY_UDP_PORT.get(header.sport)) if header else None
+    start = ip.body + 8
+    return (opener, start, start + udp_payload(ip, header.ulen)) if header and opener else None
 
 
 def open_tunnel(frame: bytes, ip: Ip) -> Tunnel | None:
     """The tunnel that an IP packet is, None if it is none. What it carries is followed down to IP."""
-    tunnel = _opened(frame, ip)
+    header = _header_of(frame, ip)
+    if header is None:
+        return None
+    opener, start, end = header
+    frame = frame[:end]  # padding is an attacker's room for packets that no host saw
+    tunnel = opener(frame, start, end)
     inside = follow(frame, tunnel.inside) if tunnel else None
     return tunnel._replace(inside=inside) if tunnel and inside else None

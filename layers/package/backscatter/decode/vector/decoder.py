@@ -170,7 +170,8 @@ class VectorDecoder:
         length = outer.body["udp_length"].astype(np.int64)
         wire = udp_payloads(outer.length - outer.size, length)
         inner = outer.group.inward(outer.size + 8)
-        inner = Group(inner.rows, inner.at, inner.captured, wire, inner.path)
+        # what was captured behind the end of the datagram was never in the tunnel
+        inner = Group(inner.rows, inner.at, np.minimum(inner.captured, wire), wire, inner.path)
         inner = inner.where((inner.captured >= OVERLAY.itemsize) & (wire >= OVERLAY.itemsize))
         overlay = heads(self._data, inner.at, OVERLAY)
         inner = inner.along(self.paths.step(inner.path, (overlay["vni"] >> 8).astype(np.int64), STEPS[which]))

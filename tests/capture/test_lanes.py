@@ -15,7 +15,7 @@ from backscatter.capture.lanes import Form, walk_records
 from backscatter.capture.reader import open_capture
 
 LONGEST = 300
-SECOND = 1_700_000_000
+SECOND = 0x6554 << 16
 FORMS = [
     Form(order, header, ticks, LONGEST) for order in "<>" for header, ticks in ((16, 10**6), (16, 10**9), (24, 10**6))
 ]

@@ -14,7 +14,7 @@ from backscatter.store.catalogue import MOST_DAYS
 from backscatter.store.findings import finding_key, recall, verdict_of, verdict_text, waiting_items
 from backscatter.store.memory import MemoryItems
 from backscatter.store.news import is_news
-from backscatter.store.pending import Terms, lease, mark_told, overdue, remember, settle, waiting_for
+from backscatter.store.pending import Terms, lease, mark_told, overdue, remember, settle, take_up, waiting_for
 from backscatter.verdict.scene import Window
 
 MINUTE = 60 * SECOND
@@ -362,6 +362,55 @@ def test_overdue_gives_the_longest_waiting_first_and_clears_what_nobody_owns():
     assert [state.finding.id for state in overdue(items, NOW + 7 * MINUTE)] == ["alert-1", "alert-2"]
     assert len(list(items.query("due"))) == 3
     assert [state.finding.id for state in overdue(items, NOW + HOUR, most=1)] == ["alert-1"]
+
+
+def test_an_overdue_finding_that_kills_its_judge_does_not_stand_first_again():
+    items = MemoryItems()
+    for number in (1, 2):
+        keep(items, finding(number), now=NOW + number)
+    now = NOW + 10 * MINUTE
+    first = next(overdue(items, now))
+    assert take_up(items, first, now).finding == first.finding
+    assert [state.finding.id for state in overdue(items, now)] == ["alert-2"]
+    assert [state.finding.id for state in overdue(items, now + HOUR)] == ["alert-2", "alert-1"]
+    assert take_up(items, first, now) is None  # by somebody who read it before
+
+
+def test_an_entry_of_the_schedule_is_not_cleared_before_its_state_had_time_to_be_written():
+    items = MemoryItems()
+    state = keep(items)
+    soon = f"{state.due + 1:020d}#{state.key}"
+    items.put_all([{"pk": "due", "sk": soon, "expires_at": EXPIRY}])  # a judge is about to write it into the state
+    assert [one.key for one in overdue(items, state.due + MINUTE)] == [state.key]
+    assert ("due", soon) in items.items
+
+
+def test_a_state_that_cannot_be_read_costs_the_others_nothing_and_is_told():
+    items = MemoryItems()
+    for number in (1, 2, 3):
+        keep(items, finding(number), now=NOW + number)
+    broken = finding_key(finding(2))
+    del items.items[f"finding#{broken}", "state"]["lock"]
+    entry = capture(items, [(1, 2)])
+    for walk in (overdue(items, NOW + HOUR), waiting_for(items, entry, NOW)):
+        found = []
+        with pytest.raises(StoreError, match="cannot be read"):
+            found.extend(state.finding.id for state in walk)
+        assert sorted(found) == ["alert-1", "alert-3"]
+    assert len(list(items.query("due"))) == 3
+
+
+def test_a_finding_comes_again_while_time_to_live_is_taking_it_away_in_pieces():
+    items = MemoryItems()
+    old = mark_told(items, settle(items, keep(items), BENIGN, NOW))
+    del items.items[f"finding#{old.key}", f"finding#{old.text}"]
+    assert recall(items, old.key) is None
+    update = finding(updated="2")
+    with pytest.raises(StoreError, match="somebody else"):
+        keep(items, update)  # its time is not over: time to live did not take it
+    again = keep(items, update, now=old.expires_at * SECOND)
+    assert (again.judged, again.revision) == ("", 0)
+    assert recall(items, old.key) == again
 
 
 def test_every_item_expires():

@@ -99,17 +99,36 @@ def recall(items: Items, key: str) -> State | None:
 
 
 def recall_all(items: Items, keys: Iterable[str]) -> Iterator[State]:
-    """The states of those keys that there are."""
+    """The states of those keys that there are. Raises StoreError for one that cannot be read, behind all others.
+
+    A text is written before the state that names it, so where it is missing time to live took it, and the state is as
+    good as gone.
+    """
     states = items.get_all([(f"finding#{key}", "state") for key in dict.fromkeys(keys)])
     texts = {
         (str(item["pk"]), str(item["sk"])): str(item["text"])
         for item in items.get_all([(str(state["pk"]), f"finding#{state['text']}") for state in states])
     }
+    damaged = []
     for state in states:
-        where = str(state["pk"]), f"finding#{state['text']}"
-        if where not in texts:
-            raise StoreError(f"{where[0]}: its finding is missing")
-        yield _state(state, texts[where])
+        text = texts.get((str(state["pk"]), f"finding#{state['text']}"))
+        if text is None:
+            continue
+        try:
+            known = _state(state, text)
+        except StoreError as error:
+            damaged.append(error)
+        else:
+            yield known
+    if damaged:
+        raise damaged[0]
+
+
+def forget(items: Items, key: str, now: int) -> None:
+    """Remove the state of a finding where its time is over: time to live deletes late, and its texts before it."""
+    for state in items.get_all([(f"finding#{key}", "state")]):
+        if int(str(state[EXPIRES])) * SECOND <= now:
+            items.delete(f"finding#{key}", "state")
 
 
 def verdict_of(items: Items, state: State) -> dict[str, Any] | None:

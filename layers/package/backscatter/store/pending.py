@@ -26,6 +26,7 @@ from backscatter.store.findings import (
     due_key,
     finding_item,
     finding_key,
+    forget,
     recall,
     recall_all,
     revised,
@@ -55,6 +56,8 @@ MINUTE = 60 * SECOND
 _TOGETHER = 100
 #: Hosts of a finding that captures are held against; a finding of more is woken by every capture of its window.
 _MOST_HOSTS = 64
+#: An entry of the schedule is written ahead of the state that names it. No function runs this long (ns).
+_SURELY_DEAD = 5 * MINUTE
 #: How often a lost race for the lock is run again, where the outcome does not depend on who wins.
 _RACES = 10
 _OUTLIVES_AN_UPDATE = ("lock", "revision", "told", "gist", "turned_from", "lease_until", "patience_until")
@@ -139,6 +142,8 @@ def remember(
             if known and known.due not in (0, state.due):
                 items.delete(*due_key(known))
             return state
+        if known is None:
+            forget(items, fresh.key, now)  # else it is somebody else's, just written
     raise _contended(fresh.key)
 
 
@@ -172,33 +177,64 @@ def waiting_for(items: Items, entry: Entry, now: int) -> Iterator[State]:
     """The findings that a newly listed capture can matter to: it overlaps their window and can hold one of their hosts.
 
     Findings stay open to captures until `State.final_at`, judged and told or not. A capture whose clock is off is held
-    against the hour of its first packet.
+    against the hour of its first packet. Raises StoreError for one that cannot be read, behind all others.
     """
     census = entry.census
     span = Window(census.start, census.end if census.clock_ok else census.start)
     woken: dict[str, None] = {}
     for partition in waiting_partitions(span):
         woken.update(dict.fromkeys(_admitted(entry, items.query(partition), span, now)))
+    damaged = []
     for keys in _batches(list(woken)):
-        for state in recall_all(items, keys):
-            if now < state.final_at and _overlap(state.window, span):
-                yield state
+        try:
+            for state in recall_all(items, keys):
+                if now < state.final_at and _overlap(state.window, span):
+                    yield state
+        except StoreError as error:
+            damaged.append(error)
+    if damaged:
+        raise damaged[0]
 
 
 def overdue(items: Items, now: int, most: int = 1000) -> Iterator[State]:
     """The findings whose time has come, the longest overdue first.
 
-    Their capture may be there, their patience may be over, or their notice was not told.
+    Their capture may be there, their patience may be over, or their notice was not told. Raises StoreError for one
+    that cannot be read, behind all others.
     """
     keys = [str(item["sk"]) for item in itertools.islice(items.query("due", "", f"{now:020d}#~"), most)]
+    damaged = []
     for some in _batches(keys):
-        known = {state.key: state for state in recall_all(items, [key.partition("#")[2] for key in some])}
+        known: dict[str, State] = {}
+        whole = True
+        try:
+            for state in recall_all(items, [key.partition("#")[2] for key in some]):
+                known[state.key] = state
+        except StoreError as error:
+            damaged.append(error)
+            whole = False
         for key in some:
             time, _, name = key.partition("#")
             if name in known and known[name].due == int(time):
                 yield known[name]
-            else:
+            elif whole and int(time) < now - _SURELY_DEAD:
                 items.delete("due", key)  # left behind by somebody who was killed, or by an update
+    if damaged:
+        raise damaged[0]
+
+
+def take_up(items: Items, state: State, now: int, terms: Terms = TERMS) -> State | None:
+    """Put off an overdue finding that is about to be judged, or None where somebody else wrote in between.
+
+    A finding that costs its judge all time or memory must not stand first in the schedule again: all that come behind
+    it would be kept from their turn for good.
+    """
+    after = revised(state, due=max(now, state.lease_until) + terms.lease)
+    items.put_all([due_item(after)])
+    if not items.replace_if(state_item(after), "lock", state.lock):
+        return None
+    items.delete(*due_key(state))
+    return after
 
 
 def lease(items: Items, state: State, now: int, terms: Terms = TERMS) -> State | None:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backscatter.capture.reader import open_capture
+from backscatter.decode import fragments
 from backscatter.decode.columns import (
     FRAGMENT,
     HAS_PORTS,
@@ -271,6 +272,17 @@ def test_ipv6_extension_headers_move_the_ports():
     )
 
 
+@pytest.mark.parametrize("kind", [0, 43, 60, 135, 139, 140])
+def test_every_extension_header_is_walked_through(kind):
+    body = udp("2001:db8::1", 5, "2001:db8::2", 6, b"abc")[40:]
+    has(
+        one(ether(ip("2001:db8::1", "2001:db8::2", kind, struct.pack(">BB", 17, 1) + bytes(14) + body))),
+        proto=17,
+        src_port=5,
+        payload=3,
+    )
+
+
 def test_an_extension_header_that_was_cut_is_the_protocol():
     packet = ip("2001:db8::1", "2001:db8::2", 0, struct.pack(">BB", 6, 0) + bytes(6) + bytes(20))
     has(one(ether(packet), snaplen=14 + 40 + 5), status=OK, proto=0, traits=0)
@@ -297,6 +309,55 @@ def test_later_fragments_belong_to_the_conversation_of_the_first(version):
     assert packets["dst_port"].tolist() == [6, 6]
     assert packets["traits"].tolist() == [HAS_PORTS, HAS_PORTS | FRAGMENT]
     assert packets["payload"].tolist() == [992, 1008]
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_later_fragments_may_come_before_the_first(version):
+    whole = datagram(5, 6, 2000)
+    if version == 4:
+        parts = [ip("192.0.2.1", "192.0.2.2", 17, whole[:1000], ip_id=77, fragment=0x2000)]
+        parts += [ip("192.0.2.1", "192.0.2.2", 17, whole[1000:1500], ip_id=77, fragment=0x2000 | 125)]
+        parts += [ip("192.0.2.1", "192.0.2.2", 17, whole[1500:], ip_id=77, fragment=188)]
+    else:
+        parts = [v6_fragment(17, 0, 1, 77, whole[:1000]), v6_fragment(17, 125, 1, 77, whole[1000:1500])]
+        parts += [v6_fragment(60, 188, 0, 77, whole[1500:])]
+    packets, _ = decode([ether(parts[i]) for i in (2, 1, 0)])
+    assert packets["src_port"].tolist() == [5, 5, 5]
+    assert packets["dst_port"].tolist() == [6, 6, 6]
+    assert packets["proto"].tolist() == [17, 17, 17]
+    assert packets["traits"].tolist() == [HAS_PORTS | FRAGMENT, HAS_PORTS | FRAGMENT, HAS_PORTS]
+    assert packets["payload"].tolist() == [508, 500, 992]
+
+
+def test_early_fragments_of_tcp_get_no_flags_with_their_ports():
+    segment = tcp("192.0.2.1", 5, "192.0.2.2", 6, "A", payload=bytes(76))[20:]
+    first = ip("192.0.2.1", "192.0.2.2", 6, segment, ip_id=77, fragment=0x2000)
+    later = ip("192.0.2.1", "192.0.2.2", 6, bytes(50), ip_id=77, fragment=12)
+    packets, _ = decode([ether(later), ether(first)])
+    assert packets["traits"].tolist() == [HAS_PORTS | FRAGMENT | NO_FLAGS, HAS_PORTS]
+    packets, _ = decode([ether(later), ether(first)], step=61 * 10**9)
+    assert packets["traits"].tolist() == [FRAGMENT | NO_FLAGS, HAS_PORTS]
+
+
+def test_early_fragments_wait_in_their_own_block_only():
+    first = ip("192.0.2.1", "192.0.2.2", 17, datagram(5, 6, 92), ip_id=77, fragment=0x2000)
+    later = ip("192.0.2.1", "192.0.2.2", 17, bytes(100), ip_id=77, fragment=125)
+    early, decoder = decode([ether(later)])
+    other, _ = decode([ether(vxlan(ether(SYNACK), 9)), ether(first)], decoder=decoder)
+    assert early["traits"].tolist() == [FRAGMENT]
+    assert other["src_port"].tolist() == [6667, 5]
+
+
+def test_fragments_that_nobody_completes_are_bounded(monkeypatch):
+    monkeypatch.setattr(fragments, "MOST_WAITING", 5)
+    monkeypatch.setattr(fragments, "MOST_FIRSTS", 5)
+
+    def pieces(kind, size):
+        return [ether(ip("192.0.2.1", "192.0.2.2", 17, datagram(5, 6, size), ip_id=i, fragment=kind)) for i in range(9)]
+
+    packets, _ = decode([*pieces(125, 92), *pieces(0x2000, 92), *pieces(125, 92)])
+    told = packets["traits"] & HAS_PORTS != 0
+    assert told.tolist() == [True] * 5 + [False] * 4 + [True] * 9 + [False] * 4 + [True] * 5
 
 
 def test_a_later_fragment_whose_first_was_not_seen_has_no_ports():

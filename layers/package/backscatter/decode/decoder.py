@@ -15,7 +15,7 @@ from backscatter.decode.fragments import Fragments
 from backscatter.decode.ip import Ip, read_ip
 from backscatter.decode.link import open_link
 from backscatter.decode.network import IPV4, IPV6, Network
-from backscatter.decode.transport import Row, addresses, later_fragment, quote, transport
+from backscatter.decode.transport import Row, addresses, quote, transport
 from backscatter.decode.tunnels import DEPTH, Path, open_tunnel
 from backscatter.decode.vector.decoder import VectorDecoder
 
@@ -119,15 +119,18 @@ class Decoder:
         quotes: list[tuple[int, ...]] = []
         for index, body, caplen, wirelen, time, linktype in records:
             frame = bytes(view[body : body + caplen])
-            row, quoted = self._row(frame, innermost(linktype, frame, wirelen), time)
+            row, quoted = self._row(frame, innermost(linktype, frame, wirelen), time, index)
             if quoted is not None:
                 quotes.append((index, *(quoted[name] for name in QUOTED)))
             for name, value in row.items():
                 columns[name][index] = value
+        for index, row in self._fragments.late():
+            for name, value in row.items():
+                columns[name][index] = value
         return np.array(quotes, QUOTE)
 
-    def _row(self, frame: bytes, found: Found, time: int) -> tuple[Row, Row | None]:
-        """The columns of one packet, and what it quotes."""
+    def _row(self, frame: bytes, found: Found, time: int, index: int) -> tuple[Row, Row | None]:
+        """The columns of the packet `index` of its block, and what it quotes."""
         ip, scope = found.ip, found.path.scope
         row = {
             "status": found.status,
@@ -139,8 +142,7 @@ class Decoder:
         row |= addresses(ip)
         row |= {"version": ip.version, "proto": ip.proto, "ttl": ip.ttl, "ip_bytes": ip.length}
         if ip.offset:
-            row |= self._fragments.later(scope, ip, time)
-            return row | later_fragment(ip, row["proto"], row["traits"]), None
+            return row | self._fragments.later(scope, ip, time, index), None
         row |= transport(frame, ip)
         if ip.more:
             self._fragments.first(scope, ip, row, time)

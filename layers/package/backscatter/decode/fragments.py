@@ -1,11 +1,17 @@
-"""Fragments: ports stand in the first one only, so it is remembered for those that follow."""
+"""Fragments: ports stand in the first one only, so it is remembered for those that follow, and they wait for it.
+
+First fragments are remembered across blocks. A later one that came before its first is put right if both are in one
+block: the columns of blocks before were handed out. Overlapping fragments are told as they came; hosts disagree on
+what they mean, and nobody but an attacker sends them.
+"""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from backscatter.decode.columns import FRAGMENT, HAS_PORTS, ONE_WAY
+from backscatter.decode.transport import later_fragment
 
 if TYPE_CHECKING:
     from backscatter.decode.ip import Ip
@@ -15,37 +21,68 @@ if TYPE_CHECKING:
 MOST_FIRSTS = 16384
 LIFETIME = 60 * 10**9
 
+#: Fragments of one block that wait for their first.
+MOST_WAITING = 16384
+
 #: Columns that later fragments have from the first, beside traits and protocol.
 TOLD: tuple[str, ...] = ("src_port", "dst_port", "icmp_type", "icmp_code")
 
 Key = tuple[str, int, int, int, int]
 
 
+class _Waiting(NamedTuple):
+    packet: int
+    ip: Ip
+    time: int
+
+
+def _key(scope: str, ip: Ip) -> Key:
+    # in IPv6 the fragment header names what follows it, which is the payload's protocol only by chance
+    return scope, ip.src, ip.dst, ip.ident, ip.proto if ip.version == 4 else -1
+
+
+def _columns(ip: Ip, told: Row) -> Row:
+    """The columns of a later fragment of a packet whose first fragment was read as `told`."""
+    traits = told.get("traits", 0) | FRAGMENT
+    proto = told.get("proto", ip.proto)
+    return told | {"traits": traits, "proto": proto} | later_fragment(ip, proto, traits)
+
+
 class Fragments:
-    """First fragments seen lately, by scope, addresses, identification and (IPv4) protocol."""
+    """First fragments seen lately, by scope, addresses, identification and (IPv4) protocol, and who waits for one."""
 
     def __init__(self) -> None:
         self._firsts: OrderedDict[Key, tuple[int, Row]] = OrderedDict()
-
-    @staticmethod
-    def _key(scope: str, ip: Ip) -> Key:
-        # in IPv6 the fragment header names what follows it, which is the payload's protocol only by chance
-        return scope, ip.src, ip.dst, ip.ident, ip.proto if ip.version == 4 else -1
+        self._waiting: dict[Key, list[_Waiting]] = {}
+        self._count = 0
+        self._late: list[tuple[int, Row]] = []
 
     def first(self, scope: str, ip: Ip, row: Row, time: int) -> None:
-        """Remembers what the first fragment told."""
+        """Remembers what the first fragment told, also for those of its block that came before it."""
         told: Row = {name: row[name] for name in TOLD if name in row}
         told["traits"] = row.get("traits", 0) & (HAS_PORTS | ONE_WAY)
         told["proto"] = ip.proto
-        key = self._key(scope, ip)
+        key = _key(scope, ip)
         self._firsts[key] = (time, told)
         self._firsts.move_to_end(key)
         if len(self._firsts) > MOST_FIRSTS:
             self._firsts.popitem(last=False)
+        for early in self._waiting.pop(key, ()):
+            if abs(time - early.time) <= LIFETIME:
+                self._late.append((early.packet, _columns(early.ip, told)))
 
-    def later(self, scope: str, ip: Ip, time: int) -> Row:
-        """Protocol, traits and ports for a later fragment as the first told them; no ports if it did not."""
-        seen, told = self._firsts.get(self._key(scope, ip), (0, None))
-        if told is None or abs(time - seen) > LIFETIME:
-            return {"traits": FRAGMENT, "proto": ip.proto}
-        return told | {"traits": told["traits"] | FRAGMENT}
+    def later(self, scope: str, ip: Ip, time: int, index: int) -> Row:
+        """The columns of a later fragment, the packet `index` of its block; without ports if its first was not seen."""
+        key = _key(scope, ip)
+        seen, told = self._firsts.get(key, (0, None))
+        if told is not None and abs(time - seen) <= LIFETIME:
+            return _columns(ip, told)
+        if self._count < MOST_WAITING:
+            self._count += 1
+            self._waiting.setdefault(key, []).append(_Waiting(index, ip, time))
+        return _columns(ip, {})
+
+    def late(self) -> list[tuple[int, Row]]:
+        """(index, columns) of the block's fragments whose first came behind them. Ends the block."""
+        late, self._late, self._waiting, self._count = self._late, [], {}, 0
+        return late

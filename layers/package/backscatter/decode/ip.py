@@ -9,11 +9,12 @@ from backscatter.decode.headers import Ip4, Ip6, whole
 from backscatter.decode.network import IPV4, IPV6
 
 HOP_BY_HOP, ROUTING, FRAGMENT_HEADER, AUTHENTICATION, DESTINATION = 0, 43, 44, 51, 60
+MOBILITY, HOST_IDENTITY, SHIM6 = 135, 139, 140
 
 #: Headers that are walked through to the payload, by version. ESP (50) hides what is behind it.
 EXTENSIONS = {
     4: frozenset({AUTHENTICATION}),
-    6: frozenset({HOP_BY_HOP, ROUTING, FRAGMENT_HEADER, AUTHENTICATION, DESTINATION}),
+    6: frozenset({HOP_BY_HOP, ROUTING, FRAGMENT_HEADER, AUTHENTICATION, DESTINATION, MOBILITY, HOST_IDENTITY, SHIM6}),
 }
 
 #: More extension headers than anybody sends; what is behind them is not looked at.

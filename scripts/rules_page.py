@@ -44,6 +44,7 @@ Only backscatter is capped, since it is the one verdict that can hide a real con
 | another sensor that carried the scope in the last 24 hours covers the time too | {probable} |
 | {share:.0%} of the time from the alert's first to its last event | {probable} |
 | an estimate of capture loss ({enough} opportunities to notice one) | {probable} |
+| if a loss was noticed, certainty (95 %) that it is at most {loss_possible:.0%} | {probable} |
 | loss of at most {loss_possible:.0%} (a loss that was noticed counts as one of {enough} at least) | {silent} |
 | loss of at most {loss_undetermined:.0%} | undetermined |
 | our host is not half-open scanning within five minutes | {possible} |

@@ -80,6 +80,13 @@ def test_with_measurable_loss_silence_of_ours_proves_nothing():
     assert (verdict.label, verdict.why, verdict.rule) == (Label.UNDETERMINED, Why.MIDSTREAM, "R16")
 
 
+def test_a_loss_below_one_per_cent_that_may_be_above_it_caps_at_probable(tape):
+    tape.records.remove(next(record for record in tape.records if len(record[1]) > 100))
+    verdict = tape.judged()
+    assert (verdict.rule, verdict.confidence) == ("R4", 94)
+    assert "may be" in missing(verdict)
+
+
 def test_a_loss_that_was_noticed_counts_where_there_is_too_little_traffic_for_an_estimate():
     tape = Tape().ordinary(0, 600, every=250).backscatter(300)
     tape.records.remove(next(record for record in tape.records if len(record[1]) > 100))

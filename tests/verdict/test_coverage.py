@@ -86,5 +86,14 @@ def test_a_loss_that_was_noticed_counts_however_few_opportunities_there_were():
     assert Loss(10, 6, 0, 1000).rate == pytest.approx(0.12)
 
 
+@pytest.mark.parametrize(("opportunities", "lost"), [(50, 0), (300, 1), (2000, 3)])
+def test_what_a_loss_hardly_exceeds_lies_as_far_off_as_a_95_per_cent_bound_does(opportunities, lost):
+    loss = Loss(opportunities, lost, 0, 9000)
+    bound, share = loss.at_most, lost / opportunities
+    # the defining equation of Wilson's interval: (bound - share)^2 = z^2 * bound * (1 - bound) / n
+    assert bound > share
+    assert (bound - share) ** 2 == pytest.approx(1.645**2 * bound * (1 - bound) / opportunities)
+
+
 def test_the_sensor_s_own_drop_count_is_believed_when_it_is_worse():
     assert Loss(1000, 0, 100, 900).rate == pytest.approx(0.1)

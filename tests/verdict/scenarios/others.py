@@ -109,7 +109,7 @@ def they_ask_our_dns_server_again_and_again(story: Story) -> None:
         story.datagram(story.at - 240 + number * 80 + 0.0003, DNS_ANSWER, outward=True)
 
 
-@INBOUND
+@kind(Truth.THEIRS, Label.INBOUND_CONNECTION, Label.CONNECTION_ESTABLISHED)
 def they_asked_our_server_long_before_too(story: Story) -> None:
     story.alert_proto, story.port, story.service = "udp", 5353 ^ 1, 5000
     story.datagram(20, b"ask", outward=False)

@@ -47,7 +47,12 @@ def trial(seed: int, *, lossy: bool = False, name: str | None = None, world: Wor
     """Draw, capture and judge one scenario. The same seed gives the same one."""
     chance = random.Random(seed)
     kind = KINDS[name or chance.choice(list(KINDS))]
-    world = world or World.drawn(chance, lossy=lossy)
+    return told(seed, kind, world or World.drawn(chance, lossy=lossy))
+
+
+def told(seed: int, kind: Kind, world: World) -> Trial:
+    """A kind of story in a world, captured and judged."""
+    chance = random.Random(seed)
     story = Story(chance, world.version)
     kind.tell(story)
     verdict = judge(_alert(story), captured(story, world, chance), Settings())

@@ -101,6 +101,9 @@ def _loss(facts: Facts) -> Iterator[Cap]:
         yield Cap(NONE, text, Why.MIDSTREAM)
     elif worst > LOSS_POSSIBLE:
         yield Cap(POSSIBLE, f"The capture lost about {worst:.1%} of the packets: our SYN may be among them.")
+    elif any(loss.lost and loss.at_most > LOSS_POSSIBLE for loss in losses):
+        most = max(loss.at_most for loss in losses)
+        yield Cap(PROBABLE, f"Packets are missing from the capture; it may be {most:.1%} of them, our SYN among these.")
     if not losses or any(loss.opportunities < ENOUGH_TO_ESTIMATE for loss in losses):
         fewest = min((loss.opportunities for loss in losses), default=0)
         yield Cap(

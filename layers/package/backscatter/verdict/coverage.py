@@ -7,6 +7,7 @@ first packet on, as long as its pieces follow each other without a hole and none
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import sqrt
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -55,6 +56,14 @@ class Loss:
         if self.opportunities < ENOUGH_TO_ESTIMATE:
             return max(said, shown) or None
         return max(said, shown)
+
+    @property
+    def at_most(self) -> float:
+        """What the loss hardly exceeds, given what was noticed: the upper end of Wilson's interval, 95 % sure."""
+        n, z = max(self.opportunities, ENOUGH_TO_ESTIMATE), 1.645
+        share = min(self.lost / n, 1.0)
+        middle, reach = share + z * z / (2 * n), z * sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+        return (middle + reach) / (1 + z * z / n)
 
 
 @dataclass(frozen=True, slots=True)

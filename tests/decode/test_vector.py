@@ -1,6 +1,6 @@
 """The vectorised decoder gives what the reference decoder gives, in every column of every packet."""
 
-import io
+import random
 import struct
 
 import numpy as np
@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 
 from backscatter.capture.reader import open_capture
 from backscatter.capture.record import RecordBlock
-from backscatter.decode.columns import OK, PACKET, QUOTE
+from backscatter.decode.columns import NON_IP, OK, PACKET, QUOTE
 from backscatter.decode.decoder import Decoder
+from backscatter.decode.vector import decoder as vector_decoder
+from backscatter.decode.vector.decoder import VectorDecoder
 from backscatter.demo import wire
-from backscatter.demo.wire import ether, geneve, icmp, icmp_error, ip, pcap, tcp, udp, vxlan
+from backscatter.demo.wire import ether, geneve, icmp, icmp_error, ip, tcp, udp, vxlan
 from backscatter.errors import NotACapture
 
 T = 1174413859731091000
@@ -79,3 +81,223 @@ def test_every_real_capture_decodes_alike(captures):
                 assert pair.differing(block) == [], path.name
                 compared += len(block)
     assert compared > 20_000
+
+
+FOUR, SIX = ("10.0.0.1", "10.0.0.2"), ("2001:db8::1", "2001:db8::2")
+PORTS = [53, 5353, 123, 443, 4789, 8472, 6081, 4790, 2152, 3544, 1701, 80, 50000, 0]
+
+
+class Made:
+    """Packets of every shape, sound and odd, from a random number generator."""
+
+    def __init__(self, rng):
+        self.rng = rng
+
+    def some(self, *choices):
+        return self.rng.choice(choices)
+
+    def rarely(self, odds=0.1):
+        return self.rng.random() < odds
+
+    def noise(self, most=60):
+        return self.rng.randbytes(self.rng.randrange(most))
+
+    def said(self):
+        """A UDP payload, often one that says something."""
+        rng = self.rng
+        dns = struct.pack(">HHHHHH", 7, rng.choice([0x0100, 0x8180, 0x2800, 0x3000]), *rng.choices([0, 1, 2, 9], k=4))
+        ntp = bytes([rng.choice([0x23, 0x24, 0x1B, 0x1C, 0x03, 0x2B, 0x25])]) + bytes(rng.choice([47, 46, 60]))
+        version = rng.choice([0, 1, 0x6B3343CF, 0xFF00001D, 0xABCD])
+        quic = struct.pack(">BIB", rng.choice([0xC3, 0xD3, 0xE3, 0x83, 0x43, 0x03]), version, rng.choice([8, 20, 21]))
+        return rng.choice([dns + self.noise(), ntp, quic + self.noise(), self.noise(), self.noise(9)])
+
+    def transport(self, six):
+        """Protocol and payload of an IP packet."""
+        rng = self.rng
+        kind = rng.choice(["tcp"] * 4 + ["udp"] * 4 + ["icmp"] * 2 + ["error", "other"])
+        if kind == "tcp":
+            words = 5 if not self.rarely(0.3) else rng.randrange(16)
+            head = struct.pack(
+                ">HHIIBBHHH",
+                rng.choice(PORTS),
+                rng.randrange(2**16),
+                rng.randrange(2**32),
+                rng.randrange(2**32),
+                words << 4 | rng.randrange(16),
+                rng.randrange(256),
+                rng.randrange(2**16),
+                0,
+                0,
+            )
+            return 6, head + self.noise()
+        if kind == "udp":
+            payload = self.said()
+            length = 8 + len(payload) if not self.rarely() else rng.choice([0, 3, 8, 9, 500])
+            ports = rng.choice(PORTS), rng.choice(PORTS)
+            return 17, struct.pack(">HHHH", *ports, length, 0) + payload
+        if kind == "icmp":
+            return 58 if six else 1, struct.pack(">BBHI", rng.randrange(256), rng.randrange(4), 0, 7) + self.noise()
+        if kind == "error":
+            quoted = self.packet(rng.choice([six, six, not six]))
+            error = rng.choice([1, 2, 3, 4]) if six else rng.choice([3, 3, 4, 5, 11, 12])
+            return 58 if six else 1, struct.pack(">BBHI", error, rng.randrange(4), 0, 0) + quoted[
+                : rng.choice([0, 19, 20, 24, 27, 28, 40, 48, 200])
+            ]
+        return rng.choice([1, 58, 2, 4, 41, 47, 50, 51, 132, 0, 44, 60]), self.noise()
+
+    def packet(self, six):
+        """An IP packet."""
+        rng = self.rng
+        proto, body = self.transport(six)
+        if six:
+            if self.rarely():
+                body, proto = bytes([proto, 0]) + bytes(6) + body, rng.choice([0, 60, 44, 43])
+            packet = bytearray(ip(*rng.sample(SIX, 2), proto, body, ttl=rng.randrange(256)))
+            at, right = 4, len(body)
+        else:
+            fragment = rng.choice([0, 0x4000, 0x2000, 0x0001, 0x8000]) if self.rarely(0.2) else 0
+            options = bytes([1]) * 4 * rng.randrange(1, 4) if self.rarely() else b""
+            packet = bytearray(
+                ip(
+                    *rng.sample(FOUR, 2),
+                    proto,
+                    body,
+                    ttl=rng.randrange(256),
+                    fragment=fragment,
+                    options=options,
+                    ip_id=rng.randrange(3),
+                )
+            )
+            at, right = 2, len(packet)
+        if self.rarely():
+            lie = rng.choice([0, 1, 19, 20, 28, 39, max(0, right - 1), right + 1, right + 40, 65535])
+            packet[at : at + 2] = struct.pack(">H", lie)
+        return bytes(packet)
+
+    def framed(self, packet):
+        """A frame of one of the vectorised link types, and that type."""
+        rng = self.rng
+        link = rng.choice(
+            [wire.ETHERNET] * 6 + [12, 14, wire.RAW_IP, 228, 229, wire.LINUX_SLL, wire.LINUX_SLL2, 0, 9999]
+        )
+        if link == wire.ETHERNET:
+            return self.ethernet(packet), link
+        kind = struct.pack(">H", 0x86DD if packet[0] >> 4 == 6 else 0x0800)
+        if link == wire.LINUX_SLL:
+            return bytes(14) + kind + packet, link
+        if link == wire.LINUX_SLL2:
+            return kind + bytes(18) + packet, link
+        return packet, link
+
+    def ethernet(self, packet):
+        rng = self.rng
+        vlan = tuple(rng.choice([0, 1, 77, 4095, 0x2001]) for _ in range(rng.choice([0, 0, 0, 1, 2, 3, 4])))
+        frame = bytearray(ether(packet, vlan=vlan, tag=rng.choice([0x8100, 0x88A8, 0x9100, 0x9200])))
+        if self.rarely(0.05):
+            frame[12:14] = struct.pack(">H", rng.choice([0x0806, 0x0800, 0x86DD, 0x8847, 0x8864, 0x0026]))
+        return bytes(frame) + bytes(rng.choice([0, 0, 6]))
+
+    def tunnelled(self, packet, depth):
+        rng = self.rng
+        for _ in range(depth):
+            vni = rng.choice([0, 7, 8, 2**24 - 1])
+            if self.rarely(0.6):
+                packet = vxlan(self.ethernet(packet), vni, reserved=rng.choice([0, 255]))
+            else:
+                options = bytes(4 * rng.choice([0, 1, 8, 63]))
+                whole = rng.random() < 0.7
+                kind = 0x6558 if whole else 0x86DD if packet[0] >> 4 == 6 else 0x0800
+                packet = geneve(self.ethernet(packet) if whole else packet, vni, options=options, kind=kind)
+        return packet
+
+    def record(self):
+        """(frame as captured, its length on the wire), and its link type."""
+        rng = self.rng
+        packet = self.tunnelled(self.packet(self.rarely(0.3)), rng.choice([0, 0, 0, 0, 1, 1, 2, 3, 4, 5]))
+        frame, link = self.framed(packet)
+        whole = len(frame)
+        if self.rarely(0.2):
+            damaged = bytearray(frame)
+            for _ in range(rng.randrange(1, 4)):
+                damaged[rng.randrange(min(whole, 130))] = rng.randrange(256)
+            frame = bytes(damaged)
+        if self.rarely(0.3):
+            frame = frame[: rng.randrange(whole + 1)]
+        wirelen = rng.randrange(whole + 1) if self.rarely(0.05) else whole
+        return (frame, wirelen), link
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**64), tile=st.sampled_from([8192, 16]), alone=st.booleans())
+def test_packets_of_every_shape_decode_alike(seed, tile, alone):
+    made = Made(random.Random(seed))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vector_decoder, "TILE", tile)
+        pair = Pair()
+        for _ in range(2):  # names and fragments go on from block to block
+            records = [made.record() for _ in range(100)]
+            frames, links = [frame for frame, _ in records], [link for _, link in records]
+            assert pair.differing(block_of(frames, [wire.ETHERNET] * len(frames) if alone else links)) == []
+
+
+@settings(max_examples=100, deadline=None)
+@given(seed=st.integers(0, 2**64), kind=st.sampled_from(["tcp", "icmp error", "dns", "vxlan", "geneve", "six"]))
+def test_packets_cut_at_every_byte_decode_alike(seed, kind):
+    rng = random.Random(seed)
+    segment = tcp(*("10.0.0.1", 1), *("10.0.0.2", 2), "SA", seq=rng.randrange(2**32), payload=b"abc")
+    packet = {
+        "tcp": segment,
+        "icmp error": icmp_error("10.9.9.9", "10.0.0.1", 3, 3, segment),
+        "dns": udp("10.0.0.1", 53, "10.0.0.2", 9, struct.pack(">HHHHHH", 1, 0x8180, 1, 1, 0, 0) + bytes(30)),
+        "vxlan": vxlan(ether(segment, vlan=(3,)), 9),
+        "geneve": geneve(vxlan(ether(segment), 9), 5, options=bytes(8), kind=0x0800),
+        "six": udp("2001:db8::1", 443, "2001:db8::2", 9, b"\xc0\0\0\0\1\x08" + bytes(20)),
+    }[kind]
+    frame = ether(packet, vlan=tuple(rng.sample(range(4096), rng.randrange(3))))
+    shown = [(frame[:size], rng.choice([len(frame), size])) for size in range(len(frame) + 1)]
+    assert Pair().differing(block_of(shown)) == []
+
+
+COMMON = {
+    "tcp": tcp("10.0.0.1", 1, "10.0.0.2", 2, "S"),
+    "tcp over IPv6": tcp("2001:db8::1", 1, "2001:db8::2", 2, "S"),
+    "udp": udp("10.0.0.1", 1, "10.0.0.2", 2, b"x"),
+    "ping": icmp("10.0.0.1", "10.0.0.2", 8),
+    "ping over IPv6": icmp("2001:db8::1", "2001:db8::2", 128),
+    "unreachable": icmp_error("10.0.0.9", "10.0.0.1", 3, 3, tcp("10.0.0.1", 1, "10.0.0.2", 2, "S")),
+    "in VXLAN": vxlan(ether(tcp("10.0.0.1", 1, "10.0.0.2", 2, "S")), 5),
+    "in GENEVE": geneve(ether(tcp("10.0.0.1", 1, "10.0.0.2", 2, "S")), 5, options=bytes(12)),
+    "in VXLAN in GENEVE": geneve(vxlan(ether(tcp("10.0.0.1", 1, "10.0.0.2", 2, "S")), 5), 6, kind=0x0800),
+}
+
+
+@pytest.mark.parametrize("vlan", [(), (5,), (5, 6)])
+@pytest.mark.parametrize("name", COMMON)
+def test_common_packets_are_never_decoded_one_by_one(name, vlan):
+    padding = bytes(64)  # behind the last packet of a block nothing can be gathered
+    columns = Decoder(vectorised=False).decode(block_of([]))
+    frames = [(ether(COMMON[name], vlan=vlan), 0)]
+    block = block_of(frames, more=padding)
+    columns = {column: np.zeros(1, form) for column, (form, _) in PACKET.items()}
+    common = VectorDecoder(block, block.data, columns)
+    assert common.done.tolist() == [True]
+    assert columns["status"].tolist() == [OK]
+
+
+def test_arp_is_told_in_columns_too():
+    block = block_of([(bytes(12) + b"\x08\x06" + bytes(28), 0)])
+    columns = {column: np.zeros(1, form) for column, (form, _) in PACKET.items()}
+    assert VectorDecoder(block, block.data, columns).done.tolist() == [True]
+    assert columns["status"].tolist() == [NON_IP]
+
+
+def test_thousands_of_scopes_decode_alike():
+    rng = random.Random(3)
+    inner = ether(tcp("10.0.0.1", 1, "10.0.0.2", 2, "S"))
+    frames = [ether(vxlan(inner, rng.randrange(2**24))) for _ in range(1500)]
+    frames += [ether(vxlan(inner, rng.randrange(300))) for _ in range(1500)]
+    assert Pair().differing(block_of([(frame, 0) for frame in frames])) == []
+
+
+def test_an_empty_block_decodes_to_nothing():
+    assert Pair().differing(block_of([])) == []

@@ -46,9 +46,15 @@ KINDS = np.zeros(2**16, np.uint8)
 KINDS[IPV4], KINDS[IPV6], KINDS[0x0806] = IPV4_KIND, IPV6_KIND, ARP_KIND
 KINDS[list(VLAN_TAGS)] = VLAN_KIND
 
-#: link type -> where its EtherType is, and its length. Without the first the packet's own version tells it.
+IP_READERS = {IPV4_KIND: ipv4, IPV6_KIND: ipv6}
+
+#: link type -> where its EtherType is, and its length; of those without one, version of IP -> kind.
 LINKS: dict[int, tuple[int, int]] = {1: (12, 14), 113: (14, 16), 276: (0, 20)}
-RAW_LINKS = frozenset({12, 14, 101})
+RAW_LINKS: dict[int, dict[int, int]] = {
+    **dict.fromkeys((12, 14, 101), {4: IPV4_KIND, 6: IPV6_KIND}),
+    228: {4: IPV4_KIND},
+    229: {6: IPV6_KIND},
+}
 
 #: UDP port -> tunnel as a small number
 NO_TUNNEL, VXLAN, GENEVE, OTHER_TUNNEL = range(4)
@@ -120,7 +126,7 @@ class VectorDecoder:
         elif link in RAW_LINKS:
             group = group.where(group.captured > 0)
             version = self._data[group.at] >> 4
-            for kind, number in ((IPV4_KIND, 4), (IPV6_KIND, 6)):
+            for number, kind in RAW_LINKS[link].items():
                 yield kind, group.where(version == number)
 
     def _framed(self, group: Group, kind_at: int, size: int, *, outermost: bool) -> Iterator[tuple[int, Group]]:
@@ -144,9 +150,10 @@ class VectorDecoder:
 
     def _network(self, tile: Tile, kind: int, group: Group, tunnels_left: int) -> None:
         """Decodes packets that begin at their IP headers, and what is in those that are tunnels."""
-        if not len(group):
+        read = IP_READERS.get(kind)
+        if read is None or not len(group):
             return
-        carried = ipv4(self._data, group) if kind == IPV4_KIND else ipv6(self._data, group)
+        carried = read(self._data, group)
         udp = np.flatnonzero(carried.proto == UDP)
         sorts = TUNNELS[carried.body["dport"][udp]]
         sorts = np.where(sorts, sorts, TUNNELS[carried.body["sport"][udp]])
@@ -172,7 +179,7 @@ class VectorDecoder:
         inner = outer.group.inward(outer.size + 8)
         # what was captured behind the end of the datagram was never in the tunnel
         inner = Group(inner.rows, inner.at, np.minimum(inner.captured, wire), wire, inner.path)
-        inner = inner.where((inner.captured >= OVERLAY.itemsize) & (wire >= OVERLAY.itemsize))
+        inner = inner.where(inner.captured >= OVERLAY.itemsize)
         overlay = heads(self._data, inner.at, OVERLAY)
         inner = inner.along(self.paths.step(inner.path, (overlay["vni"] >> 8).astype(np.int64), STEPS[which]))
         if which == VXLAN:

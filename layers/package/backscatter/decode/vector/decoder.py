@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     Columns = dict[str, NDArray[Any]]
 
 #: Packets decoded together: their heads and temporary columns should stay in a core's own cache.
-TILE = 8192
+TILE = 16384
 
 #: VLAN tags followed, and tunnels in tunnels.
 MOST_TAGS, MOST_TUNNELS = 2, 3
@@ -51,7 +51,7 @@ IP_READERS = {IPV4_KIND: ipv4, IPV6_KIND: ipv6}
 #: link type -> where its EtherType is, and its length; of those without one, version of IP -> kind.
 LINKS: dict[int, tuple[int, int]] = {1: (12, 14), 113: (14, 16), 276: (0, 20)}
 RAW_LINKS: dict[int, dict[int, int]] = {
-    **dict.fromkeys((12, 14, 101), {4: IPV4_KIND, 6: IPV6_KIND}),
+    **{link: {4: IPV4_KIND, 6: IPV6_KIND} for link in (12, 14, 101)},
     228: {4: IPV4_KIND},
     229: {6: IPV6_KIND},
 }
@@ -76,6 +76,18 @@ def _into(name: str) -> Callable[[Path, int], Path]:
 
 #: tunnel -> the step into it
 STEPS = {VXLAN: _into("vxlan"), GENEVE: _into("geneve")}
+
+
+def tunnel_sorts(carried: Carried) -> NDArray[np.uint8] | None:
+    """Which sort of tunnel each packet may be by its ports; None where none is any."""
+    udp = np.flatnonzero(carried.proto == UDP)
+    by_destination = TUNNELS[carried.body["dport"][udp]]
+    by_port = np.where(by_destination, by_destination, TUNNELS[carried.body["sport"][udp]])
+    if not by_port.any():
+        return None
+    sorts = np.zeros(len(carried), np.uint8)
+    sorts[udp] = by_port
+    return sorts
 
 
 class VectorDecoder:
@@ -154,16 +166,12 @@ class VectorDecoder:
         if read is None or not len(group):
             return
         carried = read(self._data, group)
-        udp = np.flatnonzero(carried.proto == UDP)
-        sorts = TUNNELS[carried.body["dport"][udp]]
-        sorts = np.where(sorts, sorts, TUNNELS[carried.body["sport"][udp]])
-        if sorts.any():
+        sorts = tunnel_sorts(carried)
+        if sorts is not None:
             for which in (VXLAN, GENEVE) if tunnels_left else ():
-                for inner_kind, inner in self._opened(carried.take(udp[sorts == which]), which):
+                for inner_kind, inner in self._opened(carried.where(sorts == which), which):
                     self._network(tile, inner_kind, inner, tunnels_left - 1)
-            plain = np.ones(len(carried), np.bool_)
-            plain[udp[sorts != NO_TUNNEL]] = False
-            carried = carried.where(plain)
+            carried = carried.where(sorts == NO_TUNNEL)
         if len(carried):
             carried = carried.where(readable(self._data, carried))
         if len(carried):

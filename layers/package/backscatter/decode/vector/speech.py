@@ -27,6 +27,7 @@ from backscatter.decode.speech import (
     QUIC_PORT,
     RESOURCE,
 )
+from backscatter.decode.vector.heads import chosen
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -86,9 +87,10 @@ def quic(_sport: Fields, _dport: Fields, said: Fields, captured: Ints, _length: 
     sound, fixed, long = captured >= 7, first & 0x40 != 0, first & 0x80 != 0
     kind = first >> 4 & 3
     negotiation = version == QUIC_NEGOTIATION
-    known = np.isin(version, list(QUIC_INITIAL_TYPE)) | (version & 0xFFFFFF00 == QUIC_DRAFTS)
+    known = version & 0xFFFFFF00 == QUIC_DRAFTS
     initial_type = np.zeros(len(version), np.uint8)
     for number, initial in QUIC_INITIAL_TYPE.items():
+        known |= version == number
         initial_type[version == number] = initial
     longs = sound & long & (said["id_length"] <= QUIC_MOST_ID) & (negotiation | (fixed & known))
     initials = longs & ~negotiation & (kind == initial_type)
@@ -106,5 +108,5 @@ def speech(sport: Fields, dport: Fields, said: Fields, captured: Ints, length: I
     for which, speaker in SPEAKERS:
         those = np.flatnonzero(language == which)
         if len(those):
-            spoken[those] = speaker(*(field[those] for field in (sport, dport, said, captured, length)))
+            spoken[those] = speaker(sport[those], dport[those], chosen(said, those), captured[those], length[those])
     return spoken

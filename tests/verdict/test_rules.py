@@ -32,6 +32,12 @@ def test_r1_a_handshake_that_our_host_completed_is_a_connection(tape):
     assert verdict_of(tape.judged()) == (Label.CONNECTION_ESTABLISHED, "R1", 95)
 
 
+def test_r1_data_with_the_last_ack_of_the_handshake_counts_after_repeated_syns(tape):
+    tape.ours(297, "S", seq=ISN - 1).ours(298, "S", seq=ISN - 1).synack(300)
+    tape.ours(300.01, "PA", seq=ISN, ack=78, payload=b"x")
+    assert verdict_of(tape.judged()) == (Label.CONNECTION_ESTABLISHED, "R1", 95)
+
+
 def test_r1_holds_when_the_remote_side_was_not_captured(tape):
     tape.ours(300, "S", seq=ISN - 1).ours(300.1, "A", seq=ISN, ack=78).ours(300.2, "PA", seq=ISN, ack=78, payload=b"x")
     assert verdict_of(tape.judged()) == (Label.CONNECTION_ESTABLISHED, "R1", 95)
@@ -92,6 +98,14 @@ def test_r2_data_both_ways_without_a_handshake_is_a_connection(tape):
 def test_r3_a_syn_of_ours_that_came_to_nothing_is_an_attempt(tape, more):
     more(tape.ours(300, "S", seq=ISN - 1))
     assert verdict_of(tape.judged()) == (Label.CONNECTION_ATTEMPTED, "R3", 90)
+
+
+def test_r3_an_error_about_a_ping_of_ours_belongs_to_that_ping(tape):
+    ping = icmp(LOCAL, REMOTE, 8)
+    tape.add(300, ping).add(300.1, icmp_error("203.0.113.1", LOCAL, 3, 1, ping))
+    verdict = tape.judged(alert(proto="icmp", local=End(LOCAL), remote=End("203.0.113.1")))
+    assert verdict_of(verdict) == (Label.CONNECTION_ATTEMPTED, "R3", 90)
+    assert verdict.conversations == {"connection_attempted": 1}
 
 
 def test_r3_our_syn_counts_in_every_scope(tape):

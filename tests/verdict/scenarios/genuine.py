@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tests.verdict.scenarios.story import (
     DNS_ANSWER,
     DNS_QUERY,
@@ -21,7 +23,7 @@ from tests.verdict.scenarios.story import (
     kind,
 )
 
-from backscatter.demo.wire import tcp, udp
+from backscatter.demo.wire import icmp, tcp, udp
 from backscatter.verdict.model import Label
 
 ESTABLISHED = kind(Truth.OURS, Label.CONNECTION_ESTABLISHED)
@@ -102,6 +104,34 @@ def simultaneous_open_without_data(story: Story) -> None:
     story.theirs(story.at + 0.01, "S", 0)
     story.ours(story.at + 0.0104, "SA", 0, 1)
     story.theirs(story.at + 0.02, "SA", 0, 1)
+
+
+@ESTABLISHED
+def first_data_with_the_ack_of_the_handshake(story: Story) -> None:
+    story.ours(story.at - 3, "S", 0)
+    story.ours(story.at - 2, "S", 0)
+    story.theirs(story.at, "SA", 0, 1)
+    story.ours(story.at + 0.0003, "PA", 1, 1, size=30)
+    story.theirs(story.at + 0.3, "RA", 1, 31)
+
+
+@ESTABLISHED
+def synack_again_because_our_ack_got_lost_on_the_way(story: Story) -> None:
+    time = story.handshake(story.at)
+    for after in (1, 3):
+        story.theirs(time + after, "SA", 0, 1)
+        story.ours(time + after + 0.0003, "A", 1, 1)
+
+
+@ESTABLISHED
+def connection_of_another_network_with_our_addresses(story: Story) -> None:
+    """Overlapping addresses: backscatter in one scope, a whole connection in another. The graver reading holds."""
+    story.theirs(story.at, "SA", 0, 1)
+    story.ours(story.at + 0.0003, "R", 1)
+    told = len(story.packets)
+    story.isn += 5000
+    story.closing(*story.talk(story.handshake(story.at + 20)))
+    story.packets[told:] = [replace(packet, odd=True) for packet in story.packets[told:]]
 
 
 @ESTABLISHED
@@ -441,6 +471,22 @@ def ping(story: Story) -> None:
 def ping_without_answer(story: Story) -> None:
     story.alert_proto = "icmp"
     story.message(story.at, ECHO[story.version], outward=True)
+
+
+@ATTEMPTED
+def ping_that_a_router_refuses(story: Story) -> None:
+    story.alert_proto, story.alert_remote = "icmp", story.router
+    quoted = icmp(story.local, story.remote, ECHO[story.version])
+    story.add(story.at, quoted, outward=True)
+    story.error(story.at + story.rtt, story.router, quoted, UNREACHABLE)
+
+
+@ATTEMPTED
+def ping_that_the_host_refuses(story: Story) -> None:
+    story.alert_proto = "icmp"
+    quoted = icmp(story.local, story.remote, ECHO[story.version])
+    story.add(story.at, quoted, outward=True)
+    story.error(story.at + story.rtt, story.remote, quoted, UNREACHABLE)
 
 
 @kind(Truth.OURS, Label.CONNECTION_ESTABLISHED, Label.CONNECTION_ATTEMPTED, Label.UNDETERMINED)

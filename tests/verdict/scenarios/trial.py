@@ -77,7 +77,8 @@ def _alert(story: Story) -> Finding:
         ends = End(story.local, story.port), End(story.remote, story.service)
     if story.chance.random() < 0.3:
         ends = ends[::-1]
-    time = EPOCH + round(story.at * SECOND)
+    # The clock of what alerts is not the one of what captures.
+    time = EPOCH + round((story.at + story.chance.choice([0, 0, -20, 20])) * SECOND)
     return Finding("id", "suricata", "1", "An alert", 1, time, time, tuples=(Tuple(proto, *ends),))
 
 

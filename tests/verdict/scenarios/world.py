@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache, partial
 from typing import TYPE_CHECKING
 
@@ -33,7 +33,13 @@ ENCAPSULATIONS: dict[str, Callable[[bytes, bool, bool], bytes]] = {
 #: How often there is ordinary traffic, in seconds between connections.
 TRAFFIC = {"none": None, "little": 150.0, "much": 20.0}
 
-SENSORS = ("one", "two that see the same", "two that share the packets", "another that was off")
+SENSORS = (
+    "one",
+    "two that see the same",
+    "two whose clocks differ",
+    "two that share the packets",
+    "another that was off",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +75,7 @@ class World:
         return (
             self.traffic == "much"
             and self.encapsulation != "a vlan for each direction"
-            and self.sensors in ("one", "two that see the same")
+            and self.sensors in ("one", "two that see the same", "two whose clocks differ")
             and self.loss == 0
             and self.reordered < 1  # whole connections are shuffled then, which looks like loss
         )
@@ -130,6 +136,8 @@ def captured(story: Story, world: World, chance: random.Random) -> TableScene:
             seen.append(Packet(time, packet.data, packet.outward, packet.odd))
     if world.sensors == "two that see the same":
         views = {"one": seen, "two": seen}
+    elif world.sensors == "two whose clocks differ":
+        views = {"one": seen, "two": [replace(packet, time=packet.time + 0.7) for packet in seen]}
     elif world.sensors == "two that share the packets":
         second = [packet.odd or chance.random() < 0.5 for packet in seen]
         views = {

@@ -156,7 +156,7 @@ class Facts:
     @cached_property
     def local_went_on(self) -> bool:
         """Whether the local end sent more than SYNs and RSTs: a pure ACK, data or a FIN."""
-        return self.any(lambda flow: flow.local.acks or flow.local.fins or flow.local.data > flow.local.syns)
+        return self.any(lambda flow: flow.local.acks or flow.local.fins or _sent_data(flow.local))
 
     # -- the remote end's question ------------------------------------------------------------------------------------
 
@@ -176,11 +176,7 @@ class Facts:
     def remote_went_on(self) -> bool:
         """Whether the remote end sent a pure ACK, data, or a FIN that acknowledges."""
         return self.any(
-            lambda flow: (
-                flow.remote.acks
-                or flow.remote.data > flow.remote.syns
-                or (flow.remote.fins and flow.remote.flags & ACK)
-            )
+            lambda flow: flow.remote.acks or _sent_data(flow.remote) or (flow.remote.fins and flow.remote.flags & ACK)
         )
 
     @cached_property
@@ -426,3 +422,8 @@ class Facts:
         answered = {flow.view for flow in self.flows if flow.local.packets}
         silent = {flow.view for flow in self.flows if flow.remote.packets} - answered
         return bool(answered) and any(self.around.directions(*view)[0] for view in silent)
+
+
+def _sent_data(side: Side) -> bool:
+    """Whether a side sent payload outside of its SYNs: fast open puts some into them, wanted or not."""
+    return side.data > 0 and side.packets > side.syns + side.synacks + side.rsts

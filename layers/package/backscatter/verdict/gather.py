@@ -90,7 +90,7 @@ def gather(
                 continue  # told to somebody else: whatever it is, it is no answer to a packet of ours
             ports = (quote.local_port, quote.remote_port) if quote.has_ports else (None, None)
             if quote.remote in remote:
-                errors.setdefault((quote.proto, *ports), []).append((flow, quote))
+                errors.setdefault(_key(quote.proto, *ports), []).append((flow, quote))
             elif wanted.has((flow.proto, None, None)) and _in(flow, window):
                 leads[Lead(quote.remote, Wanted(quote.proto, *ports))] = None
     found = []
@@ -124,16 +124,18 @@ def _keyed(table: FlowTable, local: Collection[Address]) -> list[tuple[SeenFlow,
     rows = table.rows
     flows = seen_from(table, local, np.arange(len(table)))
     keyed: list[tuple[SeenFlow, Key]] = []
-    ports = zip(rows["src_port"].tolist(), rows["dst_port"].tolist(), rows["has_ports"].tolist(), strict=True)
-    for flow, (src, dst, has_ports) in zip(flows, ports, strict=True):
-        if not has_ports:
-            key: Key = (flow.proto, None, None)
-        elif flow.proto in (ICMP, ICMP6):
-            key = (flow.proto, min(src, dst), max(src, dst))
-        else:
-            key = (flow.proto, src, dst) if flow.local_began else (flow.proto, dst, src)
-        keyed.append((flow, key))
+    known = zip(rows["src_port"].tolist(), rows["dst_port"].tolist(), rows["has_ports"].tolist(), strict=True)
+    for flow, (src, dst, has_ports) in zip(flows, known, strict=True):
+        ports = (src, dst) if flow.local_began else (dst, src)
+        keyed.append((flow, _key(flow.proto, *(ports if has_ports else (None, None)))))
     return keyed
+
+
+def _key(proto: int, local_port: int | None, remote_port: int | None) -> Key:
+    """The key of a tuple, seen or quoted."""
+    if proto in (ICMP, ICMP6) and local_port is not None and remote_port is not None:
+        return proto, min(local_port, remote_port), max(local_port, remote_port)
+    return proto, local_port, remote_port
 
 
 def _in(flow: SeenFlow, window: Window) -> bool:

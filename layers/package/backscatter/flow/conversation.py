@@ -28,6 +28,8 @@ OTHER_IDLE = 60 * SECOND
 _MIX = np.uint64(0x243F6A8885A308D3)
 _STIR = np.uint64(0x9E3779B97F4A7C15)
 
+_SIXTEEN = np.uint64(16)
+
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
@@ -35,15 +37,15 @@ class Traffic:
 
     flows    how many there are; numbered by start, then by the place of the first packet
     packet   int64, index into the packet table
-    half     int64, 2 * flow + side; side 0 is src, the sender of the flow's first packet
-    pos      int64, the packet's number in the order of (flow, time): which came first within a flow
+    pos      int64, the packet's number in the order of (time, place): which came first
+    length   int64, packets of each half (2 * flow + side); side 0 is src, the sender of the flow's first packet
     head     int64, one entry a flow: index into the packet table of its first packet
     """
 
     flows: int
     packet: Ints
-    half: Ints
     pos: Ints
+    length: Ints
     head: Ints
 
 
@@ -61,104 +63,200 @@ def conversations(packets: Packets) -> Traffic:
     Splitting hides nothing from a judge, who joins all flows of a tuple.
     """
     chosen = _in_time(packets)
-    key, forward = _keys(packets, chosen)
-    order = _grouped(key)
-    new_key = np.zeros(len(order), np.bool_)
-    for column in key:
-        new_key |= run_starts(column[order])
-    forward = forward[order]
-    new = _flow_starts(packets, chosen[order], new_key, forward)
-    heads = np.flatnonzero(new)
-    flows = len(heads)
-    group = np.cumsum(new, dtype=np.int64) - 1
-    side = (forward != forward[heads][group]).astype(np.int64)
+    if not len(chosen):
+        none = np.zeros(0, np.int64)
+        return Traffic(0, none, none, none, none)
+    taken = None if len(chosen) == len(packets) and _is_whole(chosen) else chosen
+    key, forward = _keys(packets, taken)
+    runs = _grouped(key, forward)
+    _split(packets, chosen, forward, runs)
+    at = np.flatnonzero(runs.new_half)
+    length = np.diff(np.append(at, len(chosen)))
+    first = runs.order[at]
+    new_flow = runs.new_flow[at]
+    head = np.minimum.reduceat(first, np.flatnonzero(new_flow))
+    flow = np.cumsum(new_flow, dtype=np.int64) - 1
     # A flow's number is the rank of its first packet, and the packets are in time order already.
+    flows = len(head)
+    by_start = sorted_order(head)
     number = np.empty(flows, np.int64)
-    number[np.argsort(order[heads])] = np.arange(flows)
-    half = number[group] << 1 | side
-    by_flow = sorted_order(number[group])
-    pos = np.empty(len(order), np.int64)
-    pos[by_flow] = np.arange(len(order))
-    by_half = by_flow[sorted_order(half[by_flow])]
-    head = np.empty(flows, np.int64)
-    head[number] = chosen[order[heads]]
-    return Traffic(flows, chosen[order[by_half]], half[by_half], pos[by_half], head)
+    number[by_start] = np.arange(flows)
+    half = number[flow] << 1 | (first != head[flow])
+    lengths, begins = np.zeros(2 * flows, np.int64), np.zeros(2 * flows, np.int64)
+    lengths[half], begins[half] = length, at
+    begins -= np.cumsum(lengths) - lengths
+    source = np.repeat(begins, lengths)
+    source += np.arange(len(chosen))
+    pos = runs.order[source]
+    head = head[by_start]
+    return Traffic(flows, *((pos, pos) if taken is None else (chosen[pos], pos)), lengths, chosen[head])
 
 
 def _in_time(packets: Packets) -> Ints:
     """Indices of the packets with status OK, in the order of (time, place)."""
     chosen: Ints = np.flatnonzero(packets["status"] == OK)
-    time, place = packets["time"][chosen], packets["place"][chosen]
-    earlier = (time[1:] < time[:-1]) | ((time[1:] == time[:-1]) & (place[1:] < place[:-1]))
+    time, place = packets["time"], packets["place"]
+    if len(chosen) < len(packets):
+        time, place = time[chosen], place[chosen]
+    behind = np.flatnonzero(time[1:] <= time[:-1])
+    earlier = (time[behind + 1] < time[behind]) | (place[behind + 1] < place[behind])
     return chosen[np.lexsort((place, time))] if earlier.any() else chosen
 
 
-def _keys(packets: Packets, chosen: Ints) -> tuple[list[NDArray[np.uint64]], Bools]:
-    """What the packets of one tuple have in common, as columns; and whether each goes from its lower endpoint."""
+def _is_whole(chosen: Ints) -> bool:
+    """Whether indices of all packets stand in their order."""
+    return bool((chosen[1:] > chosen[:-1]).all())
+
+
+def _keys(packets: Packets, taken: Ints | None) -> tuple[list[NDArray[np.uint64]], Bools]:
+    """What the packets of one tuple have in common, as columns; and whether each goes from its lower endpoint.
+
+    The fewer columns the faster: two hold the tuple of an IPv4 packet whole.
+    """
 
     def column(name: str) -> NDArray[Any]:
-        values: NDArray[Any] = packets[name][chosen]
-        return values
+        values: NDArray[Any] = packets[name]
+        return values if taken is None else values[taken]
 
-    traits = column("traits")
+    traits, scope = column("traits"), column("scope")
     one_way = (traits & ONE_WAY) != 0
-    src_hi, src_lo, dst_hi, dst_lo = (column(name) for name in ("src_hi", "src_lo", "dst_hi", "dst_lo"))
-    src_port, dst_port = column("src_port").astype(np.uint64), column("dst_port").astype(np.uint64)
+    src_lo, dst_lo = column("src_lo"), column("dst_lo")
+    src_hi, dst_hi = column("src_hi"), column("dst_hi")
+    src_port, dst_port = column("src_port"), column("dst_port")
+    kind = column("proto").astype(np.uint16) << np.uint16(3)
+    kind |= (column("version") == 6) << np.uint16(2)
+    kind |= (traits & HAS_PORTS) | one_way << np.uint8(1)
+    if max(src_lo.max(), dst_lo.max()) < 1 << 32 and scope.max() < 1 << 16 and not (src_hi.any() or dst_hi.any()):
+        src, dst = src_lo << _SIXTEEN | src_port, dst_lo << _SIXTEEN | dst_port
+        forward = src <= dst
+        forward |= one_way
+        lower, upper = np.where(forward, src, dst), np.where(forward, dst, src)
+        lower <<= _SIXTEEN
+        lower |= scope
+        upper <<= _SIXTEEN
+        upper |= kind
+        return [lower, upper], forward
     forward = (
         one_way
         | (src_hi < dst_hi)
         | ((src_hi == dst_hi) & ((src_lo < dst_lo) | ((src_lo == dst_lo) & (src_port <= dst_port))))
     )
-    kind = (
-        column("scope").astype(np.uint64) << np.uint64(24)
-        | column("version").astype(np.uint64) << np.uint64(16)
-        | column("proto").astype(np.uint64) << np.uint64(8)
-        | (traits & (HAS_PORTS | ONE_WAY)).astype(np.uint64)
-    )
-    sixteen = np.uint64(16)
-    ports = np.where(forward, src_port << sixteen | dst_port, dst_port << sixteen | src_port)
-    key = [kind, ports, np.where(forward, src_lo, dst_lo), np.where(forward, dst_lo, src_lo)]
-    if src_hi.any() or dst_hi.any():
-        key += [np.where(forward, src_hi, dst_hi), np.where(forward, dst_hi, src_hi)]
+    ends = np.where(forward, src_port, dst_port).astype(np.uint64) << _SIXTEEN | np.where(forward, dst_port, src_port)
+    ends = ends << _SIXTEEN | kind
+    key = [ends, np.where(forward, src_lo, dst_lo), np.where(forward, dst_lo, src_lo)]
+    for one, other in ((src_hi, dst_hi),) if src_hi.any() or dst_hi.any() else ():
+        key += [np.where(forward, one, other), np.where(forward, other, one)]
+    if scope.any():
+        key.append(scope.astype(np.uint64))
     return key, forward
 
 
-def _grouped(key: list[NDArray[np.uint64]]) -> Ints:
-    """An order that brings equal keys together and keeps the packets of each in theirs.
+@dataclass(slots=True)
+class _Runs:
+    """Packets in the order of (flow, direction, time).
 
-    Sorted by as many bits of a mixed key as leave room for the index, since sorting plain integers is much faster than
-    sorting six columns. Keys that only share those bits are then told apart by a full sort of just their packets, so
-    an attacker who finds collisions costs time and changes nothing.
+    order     the packets' numbers in the order of time
+    new_flow  True where another flow begins
+    new_half  True where another flow or another direction begins
     """
-    count = len(key[0])
+
+    order: Ints
+    new_flow: Bools
+    new_half: Bools
+
+
+def _grouped(key: list[NDArray[np.uint64]], forward: Bools) -> _Runs:
+    """Equal keys brought together, and of each the packets of either direction, which keep their order.
+
+    Sorted by as many bits of a mixed key as leave room for direction and index, since sorting plain integers is much
+    faster than sorting columns. Keys that only share those bits are then told apart by a full sort of just their
+    packets, so an attacker who finds collisions costs time and changes nothing.
+    """
+    count = len(forward)
     mixed = key[0] * _STIR
     for column in key[1:]:
-        mixed = (mixed ^ column) * _MIX
         mixed ^= mixed >> np.uint64(32)
+        mixed ^= column
+        mixed *= _MIX
+    mixed ^= mixed >> np.uint64(32)
     mixed *= _STIR
-    index_mask = np.uint64((1 << max(count, 1).bit_length()) - 1)
-    sortable = (mixed & ~index_mask) | np.arange(count, dtype=np.uint64)
-    sortable.sort()
-    order = (sortable & index_mask).astype(np.int64)
-    run = run_starts(sortable & ~index_mask)
-    differs = np.zeros(count, np.bool_)
+    bits = count.bit_length()
+    index_mask = np.uint64((1 << bits) - 1)
+    mixed &= ~np.uint64((2 << bits) - 1)
+    mixed |= forward.astype(np.uint64) << np.uint64(bits)
+    mixed |= np.arange(count, dtype=np.uint64)
+    mixed.sort()
+    order = (mixed & index_mask).view(np.int64)
+    mixed >>= np.uint64(bits)
+    new_half = run_starts(mixed)
+    mixed >>= np.uint64(1)
+    new_hash = run_starts(mixed)
+    new_flow = np.zeros(count, np.bool_)
     for column in key:
-        differs |= run_starts(column[order])
-    collides = differs & ~run
+        new_flow |= run_starts(column[order])
+    collides = new_flow & ~new_hash
     if collides.any():
-        group = np.cumsum(run) - 1
+        group = np.cumsum(new_hash) - 1
         mixed_up = np.flatnonzero(np.isin(group, group[collides]))
         part = order[mixed_up]
-        order[mixed_up] = part[np.lexsort((part, *(column[part] for column in key), group[mixed_up]))]
-    return order
+        part = part[np.lexsort((part, forward[part], *(column[part] for column in key), group[mixed_up]))]
+        order[mixed_up] = part
+        for column in key:
+            new_hash[mixed_up] |= run_starts(column[part])
+        new_flow = new_hash
+        new_half[mixed_up] = new_hash[mixed_up] | run_starts(forward[part])
+    return _Runs(order, new_flow, new_half)
+
+
+def _split(packets: Packets, chosen: Ints, forward: Bools, runs: _Runs) -> None:
+    """Split tuples into flows where they fell silent or were used again; see `conversations` for the rule.
+
+    Few tuples can have been: those whose packets span more than the time-out, and those with a SYN behind a FIN or
+    RST. Only their packets are looked at one after the other.
+    """
+    at = np.flatnonzero(runs.new_half)
+    last = np.append(at[1:], len(runs.order)) - 1
+    begins = np.flatnonzero(runs.new_flow[at])
+    time = packets["time"]
+    earliest = np.minimum.reduceat(time[chosen[runs.order[at]]], begins)
+    latest = np.maximum.reduceat(time[chosen[runs.order[last]]], begins)
+    heads = at[begins]
+    is_tcp = packets["proto"][chosen[runs.order[heads]]] == TCP
+    span = _elapsed(earliest, latest)
+    splits = span > np.where(is_tcp, TCP_IDLE, OTHER_IDLE).astype(np.uint64)
+    flags = packets["flags"][chosen[runs.order]]
+    ends = np.flatnonzero(flags & (FIN | RST))
+    syns = np.flatnonzero((flags & (SYN | ACK | RST | FIN)) == SYN)
+    if len(ends) and len(syns):
+        end_of, syn_of = (np.searchsorted(heads, some, side="right") - 1 for some in (ends, syns))
+        first_end = np.full(len(heads), len(flags))
+        np.minimum.at(first_end, end_of, runs.order[ends])
+        again = np.zeros(len(heads), np.bool_)
+        again[syn_of[runs.order[syns] > first_end[syn_of]]] = True
+        splits |= again & is_tcp
+    if not splits.any():
+        return
+    length = np.diff(np.append(heads, len(flags)))
+    where = np.flatnonzero(np.repeat(splits, length))
+    tuples = np.repeat(np.arange(np.count_nonzero(splits)), length[splits])
+    part = runs.order[where]
+    by_time = np.lexsort((part, tuples))
+    part, tuples = part[by_time], tuples[by_time]
+    start = _flow_starts(packets, chosen[part], run_starts(tuples), forward[part])
+    flow = np.cumsum(start)
+    by_half = np.lexsort((part, forward[part], flow))
+    part, flow = part[by_half], flow[by_half]
+    runs.order[where] = part
+    runs.new_flow[where] = run_starts(flow)
+    runs.new_half[where] = run_starts(flow << 1 | forward[part])
 
 
 def _flow_starts(packets: Packets, index: Ints, new_key: Bools, forward: Bools) -> Bools:
     """True at the first packet of each flow, for packets grouped by tuple; see `conversations` for the rule."""
     time = packets["time"][index]
-    idle = np.where(packets["proto"][index] == TCP, TCP_IDLE, OTHER_IDLE)
+    idle = np.where(packets["proto"][index] == TCP, TCP_IDLE, OTHER_IDLE).astype(np.uint64)
     start = new_key.copy()
-    start[1:] |= time[1:] - time[:-1] > idle[1:]
+    start[1:] |= ~new_key[1:] & (_elapsed(time[:-1], time[1:]) > idle[1:])
     flags = np.where(packets["proto"][index] == TCP, packets["flags"][index], np.uint8(0))
     syn = np.flatnonzero((flags & (SYN | ACK | RST | FIN)) == SYN)
     if not len(syn):
@@ -178,6 +276,12 @@ def _flow_starts(packets: Packets, index: Ints, new_key: Bools, forward: Bools) 
     ended[1:] = (resets > 0) | ((fins[0] > 0) & (fins[1] > 0))
     start[restart[ended & fresh[restart]]] = True
     return start
+
+
+def _elapsed(earlier: Ints, later: Ints) -> NDArray[np.uint64]:
+    """Nanoseconds from one time to a later one: right also where the difference of hostile times overflows int64."""
+    elapsed: NDArray[np.uint64] = later.view(np.uint64) - earlier.view(np.uint64)
+    return elapsed
 
 
 def _since(restart: Ints, mask: Bools) -> Ints:

@@ -14,6 +14,7 @@ and W at the 1st, 10th, 100th, ... time. UDP has D once a side, other protocols 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,12 +28,10 @@ from backscatter.flow.table import FLOW
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from backscatter.flow.halves import Halves
     from backscatter.flow.runs import Bools, Ints
     from backscatter.flow.sequence import Sequence
-    from backscatter.flow.sides import Halves
     from backscatter.flow.state import Endpoints
-
-UDP = 17
 
 #: How many letters a history keeps.
 LETTERS = FLOW["history"].itemsize
@@ -43,40 +42,59 @@ _FAR_SEQ = 1 << 20
 #: In which order one packet's letters are written.
 _FLAGS, _WINDOW, _AGAIN, _GAP = range(4)
 
+_LETTER_BITS = 7
 
-def histories(halves: Halves, ends: Endpoints, sequence: Sequence, udp: Bools) -> NDArray[np.bytes_]:
-    """The history of every flow, (flows,) of S40. `udp` tells the packets of UDP, in the order of Halves."""
-    ranks: list[Ints] = []
-    owners: list[Ints] = []
-    letters: list[NDArray[np.uint8]] = []
 
-    def write(letter: str, owner: Ints, pos: Ints, turn: int) -> None:
-        ranks.append(pos << 2 | turn)
-        owners.append(owner)
-        letters.append(np.where(owner & 1, np.uint8(ord(letter.lower())), np.uint8(ord(letter))))
+@dataclass(frozen=True, slots=True)
+class Unruly:
+    """The flows that may have been sent again in part, or have gaps: a mask over all flows, and their halves alone."""
 
+    flows: Bools
+    halves: Halves
+    sequence: Sequence
+
+
+def histories(halves: Halves, ends: Endpoints, unruly: Unruly | None) -> NDArray[np.bytes_]:
+    """The history of every flow of TCP, (flows,) of S40. `unruly` are those that may have T or G."""
+    letters: list[Ints] = []
+
+    def write(letter: str, flow: Ints, owner: Ints, pos: Ints, turn: int) -> None:
+        spelled = np.where(owner & 1, ord(letter.lower()), ord(letter))
+        letters.append(((flow << pos_bits | pos) << 2 | turn) << _LETTER_BITS | spelled)
+
+    pos_bits = int(halves.pos.max(initial=1)).bit_length()
     for letter, index in _flag_letters(halves, ends).items():
-        write(letter, halves.half[index], halves.pos[index], _FLAGS)
-    index = halves.first(udp)
-    write("D", halves.half[index], halves.pos[index], _FLAGS)
+        half = halves.half[index]
+        write(letter, half >> 1, half, halves.pos[index], _FLAGS)
     index = _scaled(halves.half, _zero_windows(halves, ends))
-    write("W", halves.half[index], halves.pos[index], _WINDOW)
-    index = _scaled(halves.half, _sent_again(halves, ends))
-    write("T", halves.half[index], halves.pos[index], _AGAIN)
-    owner, pos = _gaps(halves, ends, sequence)
-    tenth = _scaled(owner, np.arange(len(owner)))
-    write("G", owner[tenth], pos[tenth], _GAP)
-    return _spelled(np.concatenate(ranks), np.concatenate(owners) >> 1, np.concatenate(letters), halves.count // 2)
+    write("W", halves.half[index] >> 1, halves.half[index], halves.pos[index], _WINDOW)
+    if unruly is not None:
+        few = unruly.halves
+        few_ends = ends.only(unruly.flows)
+        number = np.flatnonzero(unruly.flows)
+        index = _scaled(few.half, _sent_again(few, few_ends))
+        write("T", number[few.half[index] >> 1], few.half[index], few.pos[index], _AGAIN)
+        owner, pos = _gaps(few, few_ends, unruly.sequence)
+        tenth = _scaled(owner, np.arange(len(owner)))
+        write("G", number[owner[tenth] >> 1], owner[tenth], pos[tenth], _GAP)
+    return _spelled(np.concatenate(letters), pos_bits, halves.count // 2)
 
 
-def _spelled(rank: Ints, flow: Ints, letter: NDArray[np.uint8], flows: int) -> NDArray[np.bytes_]:
-    """Letters to words: sorted by rank, which rises with the flow."""
-    order = np.argsort(rank)
-    flow, letter = flow[order], letter[order]
+def udp_histories(length: Ints) -> NDArray[np.bytes_]:
+    """The history of every flow of UDP: D once a side, in the order in which they spoke; `length` is packets a half."""
+    return np.where(length[1::2] > 0, b"Dd", b"D")
+
+
+def _spelled(letters: Ints, pos_bits: int, flows: int) -> NDArray[np.bytes_]:
+    """Letters to words. Flow, position, turn and letter lie in one integer: sorting those is all the order there is."""
+    letters.sort()
+    flow = letters >> (pos_bits + 2 + _LETTER_BITS)
     column = rank_in_run(flow)
-    kept = column < LETTERS
     words = np.zeros((flows, LETTERS), np.uint8)
-    words[flow[kept], column[kept]] = letter[kept]
+    if column.max(initial=0) >= LETTERS:
+        kept = column < LETTERS
+        flow, column, letters = flow[kept], column[kept], letters[kept]
+    words[flow, column] = letters & ((1 << _LETTER_BITS) - 1)
     return words.reshape(-1).view(f"S{LETTERS}")
 
 
@@ -88,26 +106,31 @@ def _scaled(owner: Ints, index: Ints) -> Ints:
 
 def _flag_letters(halves: Halves, ends: Endpoints) -> dict[str, Ints]:
     """Indices of the packets that write each of S H F R I Q D A."""
-    flags = halves.flags
+    index = halves.control
+    flags = halves.flags[index]
     control = flags & (SYN | FIN | RST)
-    ack, data = (flags & ACK) != 0, halves.payload > 0
-    plain = halves.tcp & (control == 0)
+    ack = (flags & ACK) != 0
     several = (control & (control - np.uint8(1))) != 0
     torn = (control & (FIN | RST)) == (FIN | RST)
-    syn = np.flatnonzero(control == SYN)
-    syn = syn[_first_or_new_seq(halves, ends, syn)]
-    fin = np.flatnonzero(control == FIN)
+    is_syn = control == SYN
+    syn = index[is_syn]
+    written = _first_or_new_seq(halves, ends, syn)
+    syn, syn_ack = syn[written], ack[is_syn][written]
+    fin = index[control == FIN]
     fin_at = halves.seq[fin] + halves.payload[fin].astype(np.uint32)
-    rst = np.flatnonzero(control == RST)
+    rst = index[control == RST]
+    data = halves.payload > 0
+    silent = ~data & ((halves.flags & ACK) != 0)
+    data[index] = silent[index] = False
     return {
-        "S": syn[~ack[syn]],
-        "H": syn[ack[syn]],
+        "S": syn[~syn_ack],
+        "H": syn[syn_ack],
         "F": fin[run_starts(halves.half[fin]) | run_starts(fin_at)],
         "R": rst[run_starts(halves.half[rst]) | run_starts(halves.seq[rst])],
-        "I": halves.first(torn),
-        "Q": halves.first(several & ~torn),
-        "D": halves.first(plain & data),
-        "A": halves.first(plain & ~data & ack),
+        "I": halves.first(index[torn]),
+        "Q": halves.first(index[several & ~torn]),
+        "D": halves.first(np.flatnonzero(data)),
+        "A": halves.first(np.flatnonzero(silent)),
     }
 
 
@@ -123,9 +146,11 @@ def _first_or_new_seq(halves: Halves, ends: Endpoints, syn: Ints) -> Bools:
 
 def _zero_windows(halves: Halves, ends: Endpoints) -> Ints:
     """Packets that offer no window, unless RST, or sent after an RST, or after the other side's FIN."""
-    index = np.flatnonzero(halves.tcp & (halves.window == 0) & ((halves.flags & RST) == 0))
+    index = np.flatnonzero(halves.window == 0)
+    index = index[(halves.flags[index] & RST) == 0]
     half, pos = halves.half[index], halves.pos[index]
-    return index[~_is_reset(ends, half, pos) & ~_is_closed(ends, half ^ 1, pos)]
+    told: Ints = index[~_is_reset(ends, half, pos) & ~_is_closed(ends, half ^ 1, pos)]
+    return told
 
 
 def _is_reset(ends: Endpoints, half: Ints, pos: Ints) -> Bools:
@@ -144,9 +169,8 @@ def _sent_again(halves: Halves, ends: Endpoints) -> Ints:
 
     The mark begins anew with every SYN of a side that is not yet closed. SYNs behind a close and RSTs do not move it.
     """
-    index = np.flatnonzero(halves.tcp)
-    half, pos, flags = halves.half[index], halves.pos[index], halves.flags[index]
-    seq, payload = halves.seq[index], halves.payload[index]
+    half, pos, flags = halves.half, halves.pos, halves.flags
+    seq, payload = halves.seq, halves.payload
     syn, rst = (flags & SYN) != 0, (flags & RST) != 0
     reset = _is_reset(ends, half, pos)
     anew = run_starts(half) | (syn & (pos <= ends.close.reshape(-1)[half]))
@@ -159,7 +183,7 @@ def _sent_again(halves: Halves, ends: Endpoints) -> Ints:
     before = np.where(anew, start, np.roll(mark, 1))
     again = (payload > 0) & (end <= before) & ~reset
     again &= ~(syn | rst) | (end >= before - _FAR_SEQ)
-    resent: Ints = index[again]
+    resent: Ints = np.flatnonzero(again)
     return resent
 
 
@@ -173,7 +197,7 @@ def _gaps(halves: Halves, ends: Endpoints, sequence: Sequence) -> tuple[Ints, In
     heard_at = halves.pos[sequence.index[sequence.heard]]
     highest = highest_so_far(sender, sequence.acked)
     proper = np.repeat(ends.established != NEVER, 2) & sequence.known
-    syns = halves.first((halves.flags & (SYN | RST)) == SYN)
+    syns = halves.first(np.flatnonzero((halves.flags & (SYN | RST)) == SYN))
     floor = np.full(halves.count, 0, np.int64)
     floor[halves.half[syns]] = sequence.on_ruler(halves.half[syns], halves.seq[syns].astype(np.int64)) + 1
     ceiling = np.where(proper, highest_ack(sequence, halves), NO_NUMBER)
@@ -208,5 +232,5 @@ def _gaps(halves: Halves, ends: Endpoints, sequence: Sequence) -> tuple[Ints, In
 
 
 def _moment(halves: Halves, half: Ints, pos: Ints) -> Ints:
-    """Half and position in one integer that sorts by both. Positions are below the number of packets."""
-    return half << max(len(halves.half), 1).bit_length() | pos
+    """Half and position in one integer that sorts by both."""
+    return half << int(halves.pos.max(initial=1)).bit_length() | pos

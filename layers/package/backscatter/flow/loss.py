@@ -17,9 +17,9 @@ from backscatter.flow.sequence import FAR, highest_ack, holes
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from backscatter.flow.halves import Halves
     from backscatter.flow.runs import Bools, Ints
     from backscatter.flow.sequence import Sequence
-    from backscatter.flow.sides import Halves
 
 #: Payload bytes of a full segment, for sides of which no payload was captured (Ethernet's 1500 less headers).
 FULL_SEGMENT = 1460
@@ -57,14 +57,14 @@ def _floor(halves: Halves, sequence: Sequence) -> Ints:
     """From where on each half is judged, on its ruler."""
     floor = np.zeros(halves.count, np.int64)
     flags = halves.flags & (SYN | ACK | RST)
-    own = halves.first((flags & (SYN | RST)) == SYN)
+    own = halves.first(np.flatnonzero((flags & (SYN | RST)) == SYN))
     has_syn = np.zeros(halves.count, np.bool_)
     has_syn[halves.half[own]] = True
     # A side that answered a SYN and went on, without a SYN of its own: its SYN+ACK was lost.
     opened = np.zeros(halves.count, np.bool_)
     opened[halves.half[flags == SYN] ^ 1] = True
     floor[opened & ~has_syn] = -1
-    asking = halves.first(flags == (SYN | ACK))
+    asking = halves.first(np.flatnonzero(flags == (SYN | ACK)))
     asked = halves.half[asking] ^ 1
     asking, asked = asking[sequence.known[asked]], asked[sequence.known[asked]]
     syn = sequence.on_ruler(asked, halves.ack[asking].astype(np.int64) - 1)

@@ -28,13 +28,12 @@ def flow_quotes(packets: Packets, traffic: Traffic) -> tuple[NDArray[np.void], I
     first_row = np.full(traffic.flows, -1, np.int64)
     if not len(quotes):
         return np.zeros(0, FLOW_QUOTE), first_row
-    where = np.full(len(packets), -1, np.int64)
-    where[traffic.packet] = np.arange(len(traffic.packet))
-    at = where[quotes["packet"]]
-    quotes, at = quotes[at >= 0], at[at >= 0]
-    if not len(quotes):
+    row = packets["quote"][traffic.packet]
+    at = np.flatnonzero(row >= 0)
+    if not len(at):
         return np.zeros(0, FLOW_QUOTE), first_row
-    flow, pos = traffic.half[at] >> 1, traffic.pos[at]
+    quotes, pos = quotes[row[at]], traffic.pos[at]
+    flow = np.searchsorted(np.cumsum(traffic.length), at, side="right") >> 1
     order = np.lexsort((pos, *(quotes[name] for name in _TUPLE), flow))
     new = run_starts(flow[order])
     for name in _TUPLE:
@@ -42,7 +41,7 @@ def flow_quotes(packets: Packets, traffic: Traffic) -> tuple[NDArray[np.void], I
     begins = np.flatnonzero(new)
     firsts = order[begins]
     count = np.diff(np.append(begins, len(order)))
-    by_time = np.argsort(pos[firsts])  # positions rise with the flow
+    by_time = np.lexsort((pos[firsts], flow[firsts]))
     firsts, count = firsts[by_time], count[by_time]
     rows = np.zeros(len(firsts), FLOW_QUOTE)
     columns: dict[str, NDArray[Any]] = {name: quotes[name][firsts] for name in (*_TUPLE, "seq")}

@@ -34,6 +34,14 @@ def rank_in_run(ids: NDArray[Any]) -> Ints:
     return index - begin
 
 
+def tally(mask: Bools, begin: Ints, end: Ints) -> Ints:
+    """How many True lie in each stretch [begin, end) of a mask."""
+    before = np.zeros(len(mask) + 1, np.int64)
+    np.cumsum(mask, out=before[1:])
+    counts: Ints = before[end] - before[begin]
+    return counts
+
+
 def sorted_order(ids: Ints) -> Ints:
     """The stable order that sorts small non-negative ids: same ids keep their order.
 
@@ -45,6 +53,21 @@ def sorted_order(ids: Ints) -> Ints:
     keys = ids << bits | np.arange(len(ids), dtype=np.int64)
     keys.sort()
     keys &= (1 << bits) - 1
+    return keys
+
+
+def order_within(ids: Ints, numbers: Ints) -> Ints:
+    """The order that sorts by small non-negative ids, then by non-negative numbers that no two entries share."""
+    count = len(ids)
+    if not count:
+        return np.zeros(0, np.int64)
+    index_bits, number_bits = count.bit_length(), int(numbers.max()).bit_length()
+    if int(ids.max()).bit_length() + number_bits + index_bits > 63:
+        return np.lexsort((numbers, ids))
+    keys = (ids << number_bits | numbers) << index_bits
+    keys |= np.arange(count)
+    keys.sort()
+    keys &= (1 << index_bits) - 1
     return keys
 
 

@@ -15,8 +15,8 @@ from backscatter.decode.columns import ACK, FIN, RST, SYN
 from backscatter.flow.runs import NO_NUMBER, highest_so_far, packed, run_starts, unwrapped
 
 if TYPE_CHECKING:
+    from backscatter.flow.halves import Halves
     from backscatter.flow.runs import Bools, Ints
-    from backscatter.flow.sides import Halves
 
 #: An ack further than this (bytes) ahead of everything that was sent is garbage, not loss.
 FAR = 1 << 30
@@ -54,7 +54,7 @@ class Sequence:
 def sequence_space(halves: Halves) -> Sequence:
     """Lay the TCP packets of every half on its ruler."""
     flags = halves.flags
-    index = np.flatnonzero(halves.tcp & ((flags & RST) == 0))
+    index = np.flatnonzero((flags & RST) == 0)
     half, seq, flags = halves.half[index], halves.seq[index], flags[index]
     heads = np.flatnonzero(run_starts(half))
     origin, known = np.zeros(halves.count, np.int64), np.zeros(halves.count, np.bool_)

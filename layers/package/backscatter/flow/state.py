@@ -21,13 +21,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backscatter.decode.columns import ACK, FIN, RST, SYN
+from backscatter.flow.runs import run_starts
 from backscatter.flow.table import CONN_STATES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from backscatter.flow.halves import Halves
     from backscatter.flow.runs import Bools, Ints
-    from backscatter.flow.sides import Halves
 
 INACTIVE, SYN_SENT, SYN_ACK_SENT, PARTIAL, ESTABLISHED, CLOSED, RESET = range(7)
 
@@ -52,51 +53,77 @@ class Endpoints:
     established: Ints
     state: NDArray[np.uint8]
 
-
-def first_position(halves: Halves, mask: Bools) -> Ints:
-    """Position of each half's first packet of the mask, (flows, 2)."""
-    return halves.at(halves.first(mask), halves.pos, NEVER).reshape(-1, 2)
+    def only(self, flows: Bools) -> Endpoints:
+        """Of the flows that a mask picks."""
+        return Endpoints(
+            self.close[flows],
+            self.reset_from[flows],
+            self.reset_until[flows],
+            self.established[flows],
+            self.state[flows],
+        )
 
 
 def endpoints(halves: Halves) -> Endpoints:
-    """The states of both sides of every flow. For flows that are not TCP they mean nothing."""
-    flags = halves.flags
-    syn, fin, rst = ((flags & bit) != 0 for bit in (SYN, FIN, RST))
-    closes = halves.first(fin | rst)
-    close = halves.at(closes, halves.pos, NEVER).reshape(-1, 2)
-    close_flags = halves.at(closes, flags).reshape(-1, 2)
+    """The states of both sides of every flow."""
+    flags, control = halves.flags, halves.control
+    control_flags = flags[control]
+    closing = control[(control_flags & (FIN | RST)) != 0]
+    closes = halves.first(closing)
+    close = halves.at(closes, halves.pos[closes], NEVER).reshape(-1, 2)
+    close_flags = halves.at(closes, flags[closes]).reshape(-1, 2)
     first = halves.dense(halves.pos[halves.start], NEVER).reshape(-1, 2)
     first_flags = halves.dense(flags[halves.start]).reshape(-1, 2)[:, 0]
 
     # The originator says SYN with its first packet, or after other packets while nobody has answered.
     opener = first_flags & (SYN | FIN | RST | ACK)
-    late_syn = first_position(halves, syn & ((flags & ACK) == 0))[:, 0]
+    syns = halves.first(control[(control_flags & (SYN | ACK)) == SYN])
+    late_syn = halves.at(syns, halves.pos[syns], NEVER).reshape(-1, 2)[:, 0]
     late = ((opener & (SYN | FIN | RST)) == 0) & (late_syn < first[:, 1]) & (late_syn < close[:, 0])
     says_syn = ((opener & (SYN | ACK)) == SYN) | late
 
     # The responder's answer is its first packet, but Zeek skips bare ones while the originator's SYN stands unanswered.
-    speaks = halves.first(((flags & (SYN | FIN | RST)) != 0) | (halves.payload > 0))
-    speaking = halves.at(speaks, halves.pos, NEVER).reshape(-1, 2)[:, 1]
-    other_close = close[halves.half >> 1, 0]
-    after_close = first_position(halves, halves.pos > other_close)[:, 1]
-    answer = np.where(says_syn, np.minimum(speaking, after_close), first[:, 1])
-    by_syn = (answer == speaking) & ((halves.at(speaks, flags).reshape(-1, 2)[:, 1] & SYN) != 0) & (answer != NEVER)
+    substance = halves.payload > 0
+    substance[control] = True
+    speaks = halves.first(np.flatnonzero(substance))
+    speaking = halves.at(speaks, halves.pos[speaks], NEVER).reshape(-1, 2)[:, 1]
+    skipping = says_syn & (first[:, 1] < speaking) & (close[:, 0] < speaking)
+    answer = np.where(says_syn, np.minimum(speaking, _after_close(halves, close[:, 0], skipping)), first[:, 1])
+    by_syn = (answer == speaking) & ((halves.at(speaks, flags[speaks]).reshape(-1, 2)[:, 1] & SYN) != 0)
+    by_syn &= answer != NEVER
 
     met = by_syn & (answer < close[:, 0])
     reversal = _reversal(halves, opener, answer, speaks)
     established = np.where(met & (says_syn | reversal), answer, NEVER)
     open_state = np.empty((len(answer), 2), np.uint8)
-    open_state[:, 0] = np.select(
-        [established != NEVER, says_syn, (opener & SYN) != 0], [ESTABLISHED, SYN_SENT, SYN_ACK_SENT], PARTIAL
-    )
-    open_state[:, 1] = np.select([answer == NEVER, by_syn], [INACTIVE, ESTABLISHED], PARTIAL)
+    open_state[:, 0] = np.where((opener & SYN) != 0, np.uint8(SYN_ACK_SENT), np.uint8(PARTIAL))
+    open_state[says_syn, 0] = SYN_SENT
+    open_state[established != NEVER, 0] = ESTABLISHED
+    open_state[:, 1] = np.where(by_syn, np.uint8(ESTABLISHED), np.uint8(PARTIAL))
+    open_state[answer == NEVER, 1] = INACTIVE
     before_close = open_state.copy()
     before_close[close[:, 0] == first[:, 0], 0] = INACTIVE
     before_close[close[:, 1] == answer, 1] = INACTIVE
-    reset_from, reset_until = _resets(halves, close, close_flags, before_close)
+    resets = control[(control_flags & RST) != 0]
+    reset_from, reset_until = _resets(halves, close, close_flags, before_close, resets)
     state = np.where(close != NEVER, np.uint8(CLOSED), open_state)
     state[(reset_from != NEVER) & (reset_until == NEVER)] = RESET
     return Endpoints(close, reset_from, reset_until, established, state)
+
+
+def _after_close(halves: Halves, close: Ints, flows: Bools) -> Ints:
+    """Position of dst's first packet behind the close of src, for the flows of a mask; NEVER for the others."""
+    position = np.full(len(flows), NEVER)
+    if flows.any():
+        begin, end = halves.begin[1::2][flows], halves.end[1::2][flows]
+        owner = np.repeat(np.flatnonzero(flows), end - begin)
+        skipped = np.repeat(begin - (np.cumsum(end - begin) - (end - begin)), end - begin)
+        pos = halves.pos[skipped + np.arange(len(owner))]
+        behind = pos > close[owner]
+        owner, pos = owner[behind], pos[behind]
+        first = run_starts(owner)
+        position[owner[first]] = pos[first]
+    return position
 
 
 def _reversal(halves: Halves, opener: NDArray[Any], answer: Ints, speaks: Ints) -> Bools:
@@ -113,14 +140,13 @@ def _reversal(halves: Halves, opener: NDArray[Any], answer: Ints, speaks: Ints) 
 
 
 def _resets(
-    halves: Halves, close: Ints, close_flags: NDArray[np.uint8], before_close: NDArray[np.uint8]
+    halves: Halves, close: Ints, close_flags: NDArray[np.uint8], before_close: NDArray[np.uint8], resets: Ints
 ) -> tuple[Ints, Ints]:
     """From which position each side is RESET, and where the other side's FIN made it CLOSED again."""
     by_fin = (close != NEVER) & ((close_flags & RST) == 0)
     other = close[:, ::-1]
-    again = first_position(
-        halves, ((halves.flags & RST) != 0) & (halves.pos > close.reshape(-1)[halves.half])
-    )  # the first RST behind the close
+    behind = halves.first(resets[halves.pos[resets] > close.reshape(-1)[halves.half[resets]]])
+    again = halves.at(behind, halves.pos[behind], NEVER).reshape(-1, 2)  # the first RST behind the close
     is_first = close < other
     early = by_fin & is_first & (again < other)
     # FIN+RST of a side that had not got beyond its SYN passes through CLOSED, so a FIN can turn it back too.
@@ -137,26 +163,33 @@ def _resets(
     return reset_from, np.where(healed, other, NEVER)
 
 
-def conn_states(halves: Halves, ends: Endpoints, histories: NDArray[np.bytes_]) -> NDArray[np.uint8]:
-    """Zeek's conn_state of every flow as an index into CONN_STATES; 0 for what is not TCP.
+def conn_states(ends: Endpoints, histories: NDArray[np.bytes_], data: Ints) -> NDArray[np.uint8]:
+    """Zeek's conn_state of every flow as an index into CONN_STATES.
 
     The definitions of scripts/base/protocols/conn/main.zeek. Where Zeek asks whether any bytes were sent by its
-    sequence numbers, we ask for packets with payload.
+    sequence numbers, we ask for packets with payload (RST off); `data` counts them for each half.
     """
     orig, resp = ends.state[:, 0], ends.state[:, 1]
-    silent = halves.counted((halves.payload > 0) & ((halves.flags & RST) == 0)).reshape(-1, 2).sum(axis=1) == 0
+    silent = data.reshape(-1, 2).sum(axis=1) == 0
+    code: NDArray[np.uint8] = _CODES[orig, resp, silent.view(np.uint8)]
+    half_open = np.flatnonzero(code == CONN_STATES.index("RSTOS0"))
+    other = half_open[~_only_syn_before_rst(histories[half_open])]
+    code[other] = CONN_STATES.index("OTH")
+    return code
+
+
+def _codes() -> NDArray[np.uint8]:
+    """conn_state by (state of src, state of dst, whether no payload was sent); RSTOS0 where its history may say OTH."""
+    orig, resp, silent = np.indices((RESET + 1, RESET + 1, 2))
     orig_idle, resp_idle = ((side == INACTIVE) | (side == PARTIAL) for side in (orig, resp))
     resp_reset, orig_reset = resp == RESET, orig == RESET
     orig_closed, resp_closed = orig == CLOSED, resp == CLOSED
-    rejected = (orig == SYN_SENT) | (orig == SYN_ACK_SENT) | (orig_reset & silent)
-    half_open = orig_reset & resp_idle
-    half_open[half_open] = _only_syn_before_rst(histories[half_open])
-    rows: list[tuple[Bools, str]] = [
+    rejected = (orig == SYN_SENT) | (orig == SYN_ACK_SENT) | (orig_reset & (silent == 1))
+    rows: list[tuple[NDArray[np.bool_], str]] = [
         (resp_reset & rejected, "REJ"),
         (resp_reset & orig_idle, "RSTRH"),
         (resp_reset, "RSTR"),
-        (half_open, "RSTOS0"),
-        (orig_reset & resp_idle, "OTH"),
+        (orig_reset & resp_idle, "RSTOS0"),
         (orig_reset, "RSTO"),
         (orig_closed & resp_closed, "SF"),
         (orig_closed & resp_idle, "SH"),
@@ -166,11 +199,13 @@ def conn_states(halves: Halves, ends: Endpoints, histories: NDArray[np.bytes_]) 
         ((orig == SYN_SENT) & (resp == INACTIVE), "S0"),
         ((orig == ESTABLISHED) & (resp == ESTABLISHED), "S1"),
     ]
-    code = np.select(
-        [mask for mask, _ in rows], [np.uint8(CONN_STATES.index(name)) for _, name in rows], CONN_STATES.index("OTH")
+    codes = np.select(
+        [mask for mask, _ in rows], [CONN_STATES.index(name) for _, name in rows], CONN_STATES.index("OTH")
     )
-    tcp = halves.dense(halves.tcp[halves.start]).reshape(-1, 2)[:, 0]
-    return np.where(tcp, code, 0).astype(np.uint8)
+    return codes.astype(np.uint8)
+
+
+_CODES = _codes()
 
 
 def _only_syn_before_rst(histories: NDArray[np.bytes_]) -> Bools:

@@ -1,0 +1,153 @@
+"""Which TCP flows were captured in order, and the numbers that need no account of sequence space for these.
+
+Most conversations have nothing to tell about order: each side's segments follow each other without overlap or hole,
+and every ack names bytes that were captured before it. Then nothing was sent again, nothing is missing, and only the
+trailing segments may be unacknowledged. A few passes find these flows, so that what must look at intervals and at
+rulers (`losses`, and the letters T and G of `histories`) looks at the few others only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from backscatter.decode.columns import FIN, RST, SYN
+from backscatter.flow.runs import order_within, run_starts
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from backscatter.flow.halves import Halves
+    from backscatter.flow.runs import Bools, Ints
+
+#: Sides that sent as many bytes as this may run round the sequence space: they go the long way.
+_MUCH = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Orderly:
+    """What is known without looking at intervals.
+
+    flows       which flows are in order; what is below means nothing for the others
+    segments    one entry a half: segments with sequence space that the other side acknowledged
+    ack_beyond  one entry a half: highest ack beyond the first, in bytes
+    """
+
+    flows: Bools
+    segments: Ints
+    ack_beyond: Ints
+
+
+def orderly(halves: Halves, told: Bools, first_told: Ints) -> Orderly:
+    """Find the flows in order; `told` are the packets that tell an ack, `first_told` each half's first of them.
+
+    A flow of which only one side has a ruler (the other sent nothing, or nothing but RST) is in order as soon as its
+    payload is, and its acks are all the same: nobody acknowledges anything that was captured.
+    """
+    segments, beyond = np.zeros(halves.count, np.int64), np.zeros(halves.count, np.int64)
+    known = np.zeros(halves.count, np.bool_)
+    known[halves.half[np.flatnonzero((halves.flags & RST) == 0)]] = True
+    spoken = known.reshape(-1, 2)
+    mutual = spoken[:, 0] & spoken[:, 1]
+    length = halves.payload.astype(np.uint32)
+    length += (halves.flags >> np.uint8(1) & np.uint8(1)) + (halves.flags & np.uint8(1))
+    torn = _torn(halves, length)
+    torn_flow = _flows_of(halves, np.flatnonzero(torn))
+    torn_flow |= halves.reduced(np.add, halves.payload).reshape(-1, 2).max(axis=1, initial=0) >= _MUCH
+    torn_flow |= halves.reduced(np.minimum, halves.payload).reshape(-1, 2).min(axis=1, initial=0) < 0
+    alone = _alone(halves, told, torn)
+    shaken = _shaken(halves)
+    tried = mutual & ~torn_flow & shaken
+    settled = np.where(mutual, tried, alone)
+    if not tried.any():
+        return Orderly(settled, segments, beyond)
+    origin = np.zeros(halves.count, np.uint32)
+    origin[halves.present] = halves.seq[halves.start]
+    told = told & np.repeat(tried.repeat(2), halves.shape.length)
+    by_other = np.repeat(origin.reshape(-1, 2)[:, ::-1].reshape(-1), halves.shape.length)
+    acked = np.where(told, halves.ack - by_other, np.uint32(0))
+    settled &= ~_acked_too_early(halves, acked, length, tried)
+    top = halves.reduced(np.maximum, acked)
+    first = first_told[told[first_told]]
+    beyond[halves.half[first]] = top[halves.half[first]] - acked[first].astype(np.int64)
+    ceiling = np.repeat(top.reshape(-1, 2)[:, ::-1].reshape(-1), halves.shape.length)
+    begin = halves.seq - np.repeat(origin, halves.shape.length)
+    counts = np.flatnonzero((length > 0) & (begin < ceiling) & ((halves.flags & RST) == 0))
+    segments[:] = halves.counted(counts)
+    return Orderly(settled, segments, beyond)
+
+
+def _torn(halves: Halves, length: NDArray[np.uint32]) -> Bools:
+    """Packets that do not simply go on where their half's packet before ended.
+
+    An RST may have any number, if it is its half's last packet. A SYN is in order as the first packet and without
+    payload.
+    """
+    flags = halves.flags
+    torn = np.zeros(len(flags), np.bool_)
+    np.not_equal(halves.seq[1:], halves.seq[:-1] + length[:-1], out=torn[1:])
+    control = halves.control
+    rst, syn = (flags[control] & RST) != 0, (flags[control] & SYN) != 0
+    torn[control[rst]] = False
+    torn[control[syn]] = True
+    behind = control[rst] + 1
+    torn[behind[behind < len(flags)]] = True
+    torn[halves.start] = False
+    odd = (halves.payload[control] > 0) & (rst | syn)
+    odd |= rst & ((flags[control] & (SYN | FIN)) != 0)
+    torn[control[odd]] = True
+    torn |= halves.opaque
+    return torn
+
+
+def _alone(halves: Halves, told: Bools, torn: Bools) -> Bools:
+    """Flows that are in order if only one side has a ruler."""
+    index = np.flatnonzero(told)
+    half, ack = halves.half[index], halves.ack[index]
+    differs = np.flatnonzero((half[1:] == half[:-1]) & (ack[1:] != ack[:-1]))
+    unruly = _flows_of(halves, index[differs])
+    # what was sent again has payload, and lies in a half with a tear
+    half_torn = np.zeros(halves.count, np.bool_)
+    half_torn[halves.half[np.flatnonzero(torn)]] = True
+    half_torn &= halves.reduced(np.maximum, halves.payload) > 0
+    return ~(unruly | half_torn.reshape(-1, 2).any(axis=1))
+
+
+def _shaken(halves: Halves) -> Bools:
+    """Flows that have no SYN at all, or whose sides both begin with one: no lost SYN is to be told of."""
+    opens = np.zeros(halves.count, np.bool_)
+    opens[halves.present] = (halves.flags[halves.start] & SYN) != 0
+    any_syn = _flows_of(halves, halves.control[(halves.flags[halves.control] & SYN) != 0])
+    shaken: Bools = ~any_syn | opens.reshape(-1, 2).all(axis=1)
+    return shaken
+
+
+def _acked_too_early(halves: Halves, acked: NDArray[np.uint32], length: NDArray[np.uint32], tried: Bools) -> Bools:
+    """Flows with an ack of bytes that were not captured before it.
+
+    In the order of time, what a side has sent so far is a running sum, because its segments follow each other.
+    """
+    index = np.flatnonzero(np.repeat(tried.repeat(2), halves.shape.length))
+    flow = halves.half[index] >> 1
+    order = index[order_within(flow, halves.pos[index])]
+    half = halves.half[order]
+    sent = length[order].astype(np.int64)
+    by_dst = np.where(half & 1, sent, 0)
+    both, dst = np.cumsum(sent), np.cumsum(by_dst)
+    start = np.flatnonzero(run_starts(half >> 1))
+    other = np.where(half & 1, both - dst, dst)
+    of_flow = half[start] >> 1
+    before = np.zeros((len(tried), 2), np.int64)
+    before[of_flow, 0] = (dst - by_dst)[start]
+    before[of_flow, 1] = (both - dst - sent + by_dst)[start]
+    early = acked[order] > other - before.reshape(-1)[half]
+    return _flows_of(halves, order[early])
+
+
+def _flows_of(halves: Halves, index: Ints) -> Bools:
+    """Which flows some packets belong to."""
+    flows = np.zeros(halves.count // 2, np.bool_)
+    flows[halves.half[index] >> 1] = True
+    return flows

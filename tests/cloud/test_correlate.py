@@ -116,6 +116,115 @@ def test_a_line_of_an_alert_log_that_cannot_be_read_costs_that_line(cloud, captu
     assert trouble.line == 2
 
 
+def test_an_alert_log_of_more_alerts_than_there_is_time_for_is_gone_on_with(cloud, capture):
+    cloud.ingest("s/a.pcap", capture)
+    cloud.messages("correlate")
+    names = [f"f{number}" for number in range(5)]
+    lines = (
+        [json.dumps(finding(name)) for name in names[:3]] + ["{"] + [json.dumps(finding(name)) for name in names[3:]]
+    )
+    name = cloud.upload("alerts/log.json", "\n".join(lines).encode())
+    event = {"bucket": {"name": BUCKET}, "object": {"key": name.key, "etag": name.etag}}
+    cloud.hurried = lambda: True
+    cloud.correlate({"source": "aws.s3", "detail-type": "Object Created", "detail": event})
+    rounds = 0
+    while bodies := cloud.messages("correlate"):
+        rounds += 1
+        for body in bodies:
+            cloud.correlate(body)
+    assert rounds == 5
+    assert sorted(told(cloud)) == [(name, "backscatter") for name in names]
+    assert len(cloud.troubles) == 1
+
+
+def test_what_an_alert_log_left_unjudged_the_schedule_finishes_however_much_it_is(cloud, capture):
+    cloud.ingest("s/a.pcap", capture)
+    cloud.messages("correlate")
+    names = [f"f{number}" for number in range(5)]
+    name = cloud.upload("alerts/log.json", "\n".join(json.dumps(finding(name)) for name in names).encode())
+    event = {"bucket": {"name": BUCKET}, "object": {"key": name.key, "etag": name.etag}}
+    remembered = iter([False] * 4)
+    cloud.hurried = lambda: next(remembered, True)
+    cloud.correlate({"source": "aws.s3", "detail-type": "Object Created", "detail": event})
+    assert len(told(cloud)) == 1
+    cloud.now += 6 * MINUTE
+    cloud.correlate(TICK)
+    while bodies := cloud.messages("correlate"):
+        for body in bodies:
+            cloud.correlate(body)
+    assert sorted(told(cloud)) == [(name, "backscatter") for name in names]
+
+
+def test_a_finding_that_kills_the_function_does_not_keep_the_others_from_their_turn(cloud, capture, monkeypatch):
+    import backscatter.cloud.correlate as module
+
+    judge = module.judge
+
+    def deadly(one, *rest):
+        if one.id == "deadly":
+            raise Killed
+        return judge(one, *rest)
+
+    monkeypatch.setattr(module, "judge", deadly)
+    for name in ("deadly", "f1", "f2"):
+        try:
+            cloud.report(finding(name))
+        except Killed:
+            cloud.now += 1
+    cloud.ingest("s/a.pcap", capture)
+    cloud.messages("correlate")  # only the schedule is left
+    cloud.now += 6 * MINUTE
+    with pytest.raises(Killed):
+        cloud.correlate(TICK)
+    cloud.correlate(TICK)
+    assert sorted(told(cloud)) == [("f1", "backscatter"), ("f2", "backscatter")]
+
+
+def test_a_finding_that_fails_when_time_runs_out_is_left_to_the_schedule(cloud, capture, monkeypatch):
+    import backscatter.cloud.correlate as module
+
+    judge = module.judge
+
+    def failing(one, *rest):
+        if one.id == "failing":
+            raise ZeroDivisionError
+        return judge(one, *rest)
+
+    for name in ("failing", "f1", "f2"):
+        cloud.report(finding(name))
+    cloud.now += 31 * MINUTE
+    cloud.correlate(TICK)
+    assert [verdict for _, verdict in told(cloud)] == ["undetermined"] * 3
+    cloud.ingest("s/a.pcap", capture)
+    monkeypatch.setattr(module, "judge", failing)
+    cloud.hurried = lambda: True
+    while bodies := cloud.messages("correlate"):
+        for body in bodies:
+            try:
+                cloud.correlate(body)
+            except ZeroDivisionError:  # it stood last: its message comes again
+                cloud.stack.sqs.send_message(QueueUrl=cloud.environment["QUEUE_URL"], MessageBody=body)
+                monkeypatch.setattr(module, "judge", judge)
+    monkeypatch.setattr(module, "judge", judge)
+    cloud.now += 6 * MINUTE
+    cloud.correlate(TICK)
+    assert sorted(name for name, verdict in told(cloud) if verdict == "backscatter") == ["f1", "f2", "failing"]
+
+
+def test_a_finding_about_years_is_told_as_undetermined_and_does_not_stay_for_ever(cloud, capture):
+    cloud.ingest("s/a.pcap", capture)
+    cloud.messages("correlate")
+    long = finding()
+    long["service"]["eventFirstSeen"] = "2001-01-01T00:00:00Z"
+    cloud.report(long)
+    for _ in range(8):
+        cloud.now += 5 * MINUTE
+        cloud.correlate(TICK)
+    assert told(cloud) == [("f", "undetermined")]
+    ((_, text),) = cloud.mails()
+    assert "longer than 400 days" in " ".join(text.split())
+
+
 def test_the_sguil_text_of_the_case_is_read_from_the_alert_prefix(cloud, capture):
     cloud.ingest("s/a.pcap", capture)
     name = cloud.upload("alerts/sguil.txt", case2007.sguil_alert().encode())

@@ -131,6 +131,18 @@ def test_an_object_that_is_gone_is_no_failure(cloud):
     assert cloud.messages("dead") == []
 
 
+def test_an_object_of_a_notification_that_is_gone_costs_the_others_nothing(cloud):
+    good = cloud.upload("s/good.pcap", case2007.pcap(case2007.pairs()))
+    records = [
+        {"s3": {"bucket": {"name": BUCKET}, "object": {"key": key, "eTag": etag}}}
+        for key, etag in (("s/gone.pcap", "x"), ("s/poison.pcap", cloud.upload("s/poison.pcap", b"%PDF").etag))
+    ]
+    records.append({"s3": {"bucket": {"name": BUCKET}, "object": {"key": good.key, "eTag": good.etag}}})
+    assert handler("ingest")(batch(json.dumps({"Records": records})), context()) == {"batchItemFailures": []}
+    assert len(cloud.messages("correlate")) == 1
+    assert len(cloud.messages("dead")) == 1
+
+
 def test_the_sample_events_are_taken_by_the_functions_that_they_are_for(cloud, capsys):
     samples = {path.stem: json.loads(path.read_text()) for path in (ROOT / "events").glob("*.json")}
     for name, event in samples.items():

@@ -145,6 +145,24 @@ def test_a_wake_that_was_lost_is_made_up_for_by_the_schedule(cloud):
     assert [(one.verdict, bool(one.told)) for one in cloud.outcomes] == [("undetermined", False), ("backscatter", True)]
 
 
+def test_a_function_killed_before_it_could_wake_anybody_wakes_them_when_the_event_comes_again(cloud):
+    cloud.report(case2007.guardduty_finding())
+    cloud.now += 31 * 60 * case2007.SECOND
+    cloud.correlate(our_event(PATIENCE_TICK, {}))  # told as undetermined: the schedule is done with it
+    name = cloud.upload("s/a.pcap", case2007.capture())
+
+    def killed(**_):
+        raise Killed
+
+    cloud.stack.sqs.meta.events.register("before-call.sqs.SendMessage", killed)
+    with pytest.raises(Killed):
+        ingest(cloud.stack, name)
+    cloud.stack.sqs.meta.events.unregister("before-call.sqs.SendMessage", killed)
+    assert ingest(cloud.stack, name).outcome == "listed before"
+    cloud.wake()
+    assert [one.verdict for one in cloud.outcomes if one.told] == ["undetermined", "backscatter"]
+
+
 def test_the_key_of_a_deployment_is_made_once():
     items = MemoryItems()
     first = deployment_key(items)

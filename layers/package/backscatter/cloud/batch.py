@@ -50,19 +50,25 @@ def work_off(
             QueueUrl=stack.environment["QUEUE_URL"], ReceiptHandle=record.receipt_handle, VisibilityTimeout=0
         )
         raise NotNow(f"{record.message_id} was put off: too little time is left")
+    hopeless: Hopeless | None = None
     try:
-        for event in read_message(record.body):
-            work(event)
-    except Gone as gone:
-        logger.warning(str(gone), message_id=record.message_id)
-        count("ObjectsGone")
-    except Hopeless as hopeless:
-        logger.error(str(hopeless), reason=hopeless.reason, message_id=record.message_id)  # noqa: TRY400
-        bury(stack, record.body, hopeless)
-        count("Hopeless", reason=hopeless.reason)
+        for event in list(read_message(record.body)):
+            try:
+                work(event)
+            except Gone as gone:  # it costs no other object of the message
+                logger.warning(str(gone), message_id=record.message_id)
+                count("ObjectsGone")
+            except Hopeless as error:
+                hopeless = error
+    except Hopeless as error:
+        hopeless = error
     except Exception:
         logger.exception("Failed; the message will be delivered again", message_id=record.message_id)
         raise
+    if hopeless:
+        logger.error(str(hopeless), reason=hopeless.reason, message_id=record.message_id)
+        bury(stack, record.body, hopeless)
+        count("Hopeless", reason=hopeless.reason)
 
 
 def bury(stack: Stack, body: str, hopeless: Hopeless) -> None:

@@ -7,42 +7,52 @@ again, or by the schedule.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from backscatter.cloud.events import (
+    ALERT_LOG_BEGUN,
     CAPTURE_LISTED,
+    PATIENCE_TICK,
+    AlertLogBegun,
     CaptureListed,
     FindingReported,
     ObjectCreated,
     PatienceTick,
+    begun,
     our_event,
 )
 from backscatter.cloud.evidence import with_evidence
 from backscatter.cloud.notify import tell
 from backscatter.cloud.objects import read_whole
 from backscatter.cloud.stack import GROUP
-from backscatter.errors import FindingError, Hopeless
+from backscatter.errors import FindingError, Hopeless, RequestError, StoreError
 from backscatter.finding.recognise import read_event, read_findings
 from backscatter.flow.address import Address
+from backscatter.flow.lookup import TableScene
 from backscatter.report.record import verdict_record
 from backscatter.store.catalogue import listed
 from backscatter.store.findings import recall
-from backscatter.store.pending import Terms, lease, mark_told, overdue, remember, settle, waiting_for
+from backscatter.store.pending import Terms, lease, mark_told, overdue, remember, settle, take_up, waiting_for
 from backscatter.store.scene import StoredScene, look
 from backscatter.verdict.gather import EARLIER
 from backscatter.verdict.judge import AFTER, BEFORE, judge
+from backscatter.verdict.model import Effect, Evidence
 from backscatter.verdict.scene import Window
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from backscatter.cloud.events import Event
+    from backscatter.cloud.objects import ObjectName
     from backscatter.cloud.stack import Stack
     from backscatter.finding.model import Finding
     from backscatter.store.catalogue import Entry
     from backscatter.store.findings import State
     from backscatter.verdict.model import Verdict
+
+    #: A finding that could not be judged, None where it could not even be read or kept, and why.
+    Failure = tuple[State | None, Exception]
 
 #: Bytes of the largest alert log that is read: it is held as a whole.
 ALERT_BYTES = 64 * 10**6
@@ -92,28 +102,59 @@ class Correlator:
             case FindingReported():
                 self._findings(read_event(event.event, event.id), event.id)
             case ObjectCreated(name):
-                data = read_whole(self._stack.s3, name, ALERT_BYTES)
-                self._findings(read_findings(data, name.url), name.url)
+                self._alert_log(name, 0)
+            case AlertLogBegun(name, done):
+                self._alert_log(name, done)
             case CaptureListed():
                 self._wake(event)
             case PatienceTick():
-                self._each(overdue(self._stack.items, self._now()))
+                self._tick()
 
-    def _findings(self, read: Iterable[Finding | FindingError], origin: str) -> None:
-        """Remember all findings of a message, then judge them. What finds no time is due at the next tick."""
+    def _alert_log(self, name: ObjectName, done: int) -> None:
+        """Remember and judge the findings of an alert log but the first `done`; the rest gets a message of its own."""
+        data = read_whole(self._stack.s3, name, ALERT_BYTES)
+        rest = self._findings(read_findings(data, name.url), name.url, done)
+        if rest is not None:
+            self._leave(ALERT_LOG_BEGUN, begun(name, rest))
+
+    def _findings(self, read: Iterable[Finding | FindingError], origin: str, done: int = 0) -> int | None:
+        """Remember the findings of a message but the first `done`, then judge them.
+
+        Those remembered that find no time are due at the next tick. Returns how many were read where time ran out
+        before all were, else None. Raises the first failure at the end.
+        """
         states, errors = [], []
-        for finding in read:
+        failures: list[Failure] = []
+        rest = None
+        for number, finding in enumerate(read):
+            if number < done:
+                continue
+            if number > done and self._hurry():
+                rest = number
+                break
+            kept: State | FindingError
             try:
-                if isinstance(finding, FindingError):
-                    raise finding
-                states.append(self._remember(finding))
+                kept = finding if isinstance(finding, FindingError) else self._remember(finding)
             except FindingError as error:
-                errors.append(error)
-                self._trouble(error)
-        if errors and not states:
+                kept = error
+            except Exception as error:  # noqa: BLE001  # whatever it is: it costs this finding, and is raised below
+                failures.append((None, error))
+                continue
+            if isinstance(kept, FindingError):
+                errors.append(kept)
+                self._trouble(kept)
+            else:
+                states.append(kept)
+        if errors and not (states or failures or done or rest):
             raise Hopeless("no_finding", f"{origin}: {errors[0]}")
         # A finding that is judged and told came twice; one that is judged and untold waits for who leased it.
-        self._each(state for state in states if not state.judged or state.untold)
+        self._each((state for state in states if not state.judged or state.untold), failures)
+        # With a message for the rest on its way this one must not come again, or there would be more and more of them.
+        # Findings that failed to be judged are due by themselves; what failed to be remembered is not.
+        lost = [error for state, error in failures if state is None or rest is None]
+        if lost:
+            raise lost[0]
+        return rest
 
     def _remember(self, finding: Finding) -> State:
         stack, now = self._stack, self._now()
@@ -133,13 +174,38 @@ class Correlator:
         if entry is None:  # a later version of the object took its place, and wakes for itself
             return
         after = str(event.detail.get("after", ""))
-        waiting = sorted(waiting_for(self._stack.items, entry, self._now()), key=lambda state: state.key)
-        rest = self._each(state for state in waiting if state.key > after)
-        if rest is not None:
-            again = {**event.detail, "after": rest}
-            self._stack.sqs.send_message(
-                QueueUrl=self._stack.environment["QUEUE_URL"], MessageBody=our_event(CAPTURE_LISTED, again)
-            )
+        failures: list[Failure] = []
+        waiting = sorted(
+            _but_for(waiting_for(self._stack.items, entry, self._now()), failures), key=lambda state: state.key
+        )
+        rest = self._each((state for state in waiting if state.key > after), failures)
+        if rest is None:
+            _raise_first(failures)
+            return
+        # If this message came again, so would the one for the rest: what failed is left to the schedule instead.
+        for state, _ in failures:
+            current = recall(self._stack.items, state.key) if state else None
+            if current:
+                take_up(self._stack.items, current, self._now(), self._terms)
+        self._leave(CAPTURE_LISTED, {**event.detail, "after": rest})
+
+    def _tick(self) -> None:
+        """Judge the findings whose time has come; what finds no time gets a tick of its own.
+
+        Each is put off before it is judged, so that the schedule gets on even where one kills the function.
+        """
+        items = self._stack.items
+        failures: list[Failure] = []
+        due = _but_for(overdue(items, self._now()), failures)
+        rest = self._each(due, failures, lambda state: take_up(items, state, self._now(), self._terms))
+        if rest is None:
+            _raise_first(failures)
+        else:  # what failed is due again
+            self._leave(PATIENCE_TICK, {})
+
+    def _leave(self, kind: str, detail: Mapping[str, Any]) -> None:
+        """Leave work to another invocation."""
+        self._stack.sqs.send_message(QueueUrl=self._stack.environment["QUEUE_URL"], MessageBody=our_event(kind, detail))
 
     def _entry(self, event: CaptureListed) -> Entry | None:
         try:
@@ -153,24 +219,28 @@ class Correlator:
             None,
         )
 
-    def _each(self, states: Iterable[State]) -> str | None:
+    def _each(
+        self,
+        states: Iterable[State],
+        failures: list[Failure],
+        begin: Callable[[State], State | None] = lambda state: state,
+    ) -> str | None:
         """Judge and tell, one finding after the other; one that fails costs the others nothing.
 
-        Returns the key of the last one that was begun where time ran out before all were, else None. Raises the first
-        failure at the end.
+        `begin` is called just before a finding is judged, and gives None where it is not to be.
+        Returns the key of the last one that was begun where time ran out before all were, else None.
         """
-        failures: list[Exception] = []
         last = ""
         for state in states:
             if last and self._hurry():
                 return last
             last = state.key
             try:
-                self._one(state)
-            except Exception as error:  # noqa: BLE001  # whatever it is: it costs this finding, and is raised below
-                failures.append(error)
-        if failures:
-            raise failures[0]
+                taken = begin(state)
+                if taken is not None:
+                    self._one(taken)
+            except Exception as error:  # noqa: BLE001  # whatever it is: it costs this finding, and is told
+                failures.append((state, error))
         return None
 
     def _one(self, state: State) -> None:
@@ -198,5 +268,23 @@ class Correlator:
         stack = self._stack
         # Made after the finding was remembered: a capture is either in this scene or finds the finding waiting.
         scene = StoredScene(stack.items, stack.key, GROUP)
-        verdict = look(scene, lambda scene: judge(finding, scene, stack.settings))
+        try:
+            verdict = look(scene, lambda scene: judge(finding, scene, stack.settings))
+        except RequestError as error:  # a window of years: no later capture makes it less
+            verdict = judge(finding, TableScene(()), stack.settings)
+            missing = Evidence(Effect.MISSING, f"The captures were not looked at: {error}.")
+            return replace(verdict, evidence=(*verdict.evidence, missing))
         return with_evidence(stack, scene, verdict)
+
+
+def _but_for(states: Iterable[State], failures: list[Failure]) -> Iterator[State]:
+    """The states; one that cannot be read, which is raised behind all others, is among the failures."""
+    try:
+        yield from states
+    except StoreError as error:
+        failures.append((None, error))
+
+
+def _raise_first(failures: list[Failure]) -> None:
+    if failures:
+        raise failures[0][1]

@@ -1,4 +1,4 @@
-"""What a message in one of our queues is about: told by its shape, as one of four things."""
+"""What a message in one of our queues is about: told by its shape, as one of five things."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 #: Source and detail types of what we send to ourselves.
 OUR_SOURCE = "backscatter"
 CAPTURE_LISTED = "Capture Listed"
+ALERT_LOG_BEGUN = "Alert Log Begun"
 PATIENCE_TICK = "Patience Tick"
 #: What we tell everybody else, on the default event bus.
 VERDICT_REACHED = "Verdict Reached"
@@ -28,6 +29,14 @@ class ObjectCreated:
     """An object was uploaded: a capture in the ingest queue, an alert log in the correlate queue."""
 
     name: ObjectName
+
+
+@dataclass(frozen=True, slots=True)
+class AlertLogBegun:
+    """An alert log whose first `done` findings were remembered before time ran out."""
+
+    name: ObjectName
+    done: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +59,7 @@ class FindingReported:
     event: Mapping[str, Any]
 
 
-Event = ObjectCreated | CaptureListed | PatienceTick | FindingReported
+Event = ObjectCreated | AlertLogBegun | CaptureListed | PatienceTick | FindingReported
 
 
 def read_message(body: str) -> Iterator[Event]:
@@ -76,6 +85,8 @@ def read_message(body: str) -> Iterator[Event]:
         yield ObjectCreated(_of_event(detail, body))
     elif kind == (OUR_SOURCE, CAPTURE_LISTED) and isinstance(detail, dict):
         yield CaptureListed(detail)
+    elif kind == (OUR_SOURCE, ALERT_LOG_BEGUN):
+        yield _begun(detail, body)
     elif kind == (OUR_SOURCE, PATIENCE_TICK):
         yield PatienceTick()
     else:
@@ -85,6 +96,19 @@ def read_message(body: str) -> Iterator[Event]:
 def our_event(kind: str, detail: Mapping[str, Any]) -> str:
     """The message by which one of our functions tells another, in EventBridge's shape."""
     return json.dumps({"source": OUR_SOURCE, "detail-type": kind, "detail": detail})
+
+
+def begun(name: ObjectName, done: int) -> dict[str, object]:
+    """The detail of an alert log that was begun."""
+    return {"bucket": name.bucket, "key": name.key, "identity": name.identity, "done": done}
+
+
+def _begun(detail: Any, body: str) -> AlertLogBegun:
+    try:
+        bucket, key, identity, done = (detail[name] for name in ("bucket", "key", "identity", "done"))
+        return AlertLogBegun(ObjectName.identified(str(bucket), str(key), str(identity)), int(done))
+    except (KeyError, TypeError, ValueError) as error:
+        raise Hopeless("no_event", f"an alert log without its object: {body[:_SHOWN]!r}") from error
 
 
 def _of_event(detail: Any, body: str) -> ObjectName:

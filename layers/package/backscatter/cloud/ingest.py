@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from backscatter.cloud.events import CAPTURE_LISTED, our_event
@@ -11,13 +11,14 @@ from backscatter.cloud.objects import ObjectName, check_size, open_object
 from backscatter.cloud.stack import GROUP
 from backscatter.errors import Hopeless, LimitExceeded
 from backscatter.flow.read import Piece, read_sensor
-from backscatter.store.captures import capture_id, is_listed, put_capture
+from backscatter.store.captures import capture_id, find_capture, is_listed, put_capture
 from backscatter.store.catalogue import CaptureObject
 from backscatter.store.naming import sensor_of
 
 if TYPE_CHECKING:
     from backscatter.cloud.stack import Stack
     from backscatter.errors import CaptureError
+    from backscatter.flow.census import Census
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,12 @@ def ingest(stack: Stack, name: ObjectName) -> Ingested:
         raise Hopeless("no_event", f"{name.url}: the event names neither a version nor an etag")
     if name.key.endswith("/"):
         return Ingested("empty")  # the console makes folders so
-    if is_listed(stack.items, CaptureObject(name.bucket, name.key, name.identity)):
+    source = CaptureObject(name.bucket, name.key, name.identity)
+    if is_listed(stack.items, source):
+        # Whoever listed it may have been killed before it could tell so: nobody else would wake those who wait.
+        entry = find_capture(stack.items, capture_id(source))
+        if entry:
+            _wake(stack, source, entry.census)
         return Ingested("listed before")
     stream, reader = open_object(stack.s3, name)
     with reader:
@@ -57,7 +63,7 @@ def ingest(stack: Stack, name: ObjectName) -> Ingested:
     if not flows.censuses:
         return Ingested("empty", damaged_bytes=sum(damage.length for damage in piece.damage))
     (census,) = flows.censuses
-    source = CaptureObject(name.bucket, name.key, name.identity, stream.modified)
+    source = replace(source, modified=stream.modified)
     assert piece.layout is not None
     stored = put_capture(
         stack.items,
@@ -69,10 +75,7 @@ def ingest(stack: Stack, name: ObjectName) -> Ingested:
         layout=piece.layout.to_json(),
         expires_at=int(time.time()) + stack.keep_seconds,
     )
-    listed = {"capture": capture_id(source), "start": census.start, "piece": census.piece}
-    stack.sqs.send_message(
-        QueueUrl=stack.environment["CORRELATE_QUEUE_URL"], MessageBody=our_event(CAPTURE_LISTED, listed)
-    )
+    _wake(stack, source, census)
     if piece.error:  # what came before the limit is kept; that there is more must not go unheard
         raise _hopeless(piece.error)
     return Ingested(
@@ -82,6 +85,13 @@ def ingest(stack: Stack, name: ObjectName) -> Ingested:
         census.damaged_bytes,
         stored.cost["items"],
         stored.cost["write_units"],
+    )
+
+
+def _wake(stack: Stack, source: CaptureObject, census: Census) -> None:
+    listed = {"capture": capture_id(source), "start": census.start, "piece": census.piece}
+    stack.sqs.send_message(
+        QueueUrl=stack.environment["CORRELATE_QUEUE_URL"], MessageBody=our_event(CAPTURE_LISTED, listed)
     )
 
 

@@ -1,0 +1,64 @@
+"""What the functions call, on moto, is what their roles allow: nothing is missing, nothing is spare."""
+
+import json
+
+import pytest
+from tests.cloud.aws import BUCKET, deployed
+from tests.template.test_template import listed, properties
+
+from backscatter.cloud.events import PATIENCE_TICK, our_event
+from backscatter.demo import case2007
+from backscatter.errors import Gone
+
+#: What a role allows besides the calls that the code makes: on behalf of Lambda and SNS, and what S3 asks for with them.
+BESIDES = {
+    *("sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage", "sqs:ChangeMessageVisibility"),
+    *("logs:CreateLogStream", "logs:PutLogEvents", "kms:Decrypt", "kms:GenerateDataKey"),
+    *("s3:GetObjectVersion", "s3:ListBucket"),
+}
+
+
+def allowed(role):
+    return {
+        action
+        for policy in properties(role)["Policies"]
+        for statement in policy["PolicyDocument"]["Statement"]
+        for action in listed(statement["Action"])
+    }
+
+
+@pytest.fixture
+def cloud(monkeypatch):
+    with deployed(monkeypatch) as cloud:
+        cloud.called = set()
+
+        def note(model, **_):
+            cloud.called.add(f"{model.service_model.endpoint_prefix}:{model.name}")
+
+        cloud.stack._session.events.register("before-call", note)
+        yield cloud
+
+
+def test_the_ingest_role_allows_what_ingest_calls(cloud):
+    name = cloud.upload("s/a.pcap", case2007.pcap(case2007.pairs()))
+    cloud.called.clear()
+    from backscatter.cloud.ingest import ingest
+
+    ingest(cloud.stack, name)
+    ingest(cloud.stack, name)
+    assert cloud.called == allowed("IngestRole") - BESIDES
+
+
+def test_the_correlate_role_allows_what_correlate_calls(cloud):
+    cloud.hurried = lambda: True
+    for name in ("f1", "f2"):
+        cloud.report(case2007.guardduty_finding(finding=name))
+    cloud.ingest("s/a.pcap", case2007.capture())
+    cloud.called.clear()
+    cloud.wake()
+    cloud.now += 31 * 60 * case2007.SECOND
+    cloud.correlate(our_event(PATIENCE_TICK, {}))
+    missing = {"bucket": {"name": BUCKET}, "object": {"key": "alerts/none", "etag": "x"}}
+    with pytest.raises(Gone):
+        cloud.correlate(json.dumps({"source": "aws.s3", "detail-type": "Object Created", "detail": missing}))
+    assert cloud.called == allowed("CorrelateRole") - BESIDES

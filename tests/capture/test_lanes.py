@@ -11,13 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backscatter.capture import lanes
-from backscatter.capture.lanes import Form, walk_records
+from backscatter.capture.lanes import heads, walk_records
+from backscatter.capture.pcap import PcapRecords
 from backscatter.capture.reader import open_capture
 
 LONGEST = 300
 SECOND = 0x6554 << 16
 FORMS = [
-    Form(order, header, ticks, LONGEST) for order in "<>" for header, ticks in ((16, 10**6), (16, 10**9), (24, 10**6))
+    PcapRecords(order, header, ticks, LONGEST)
+    for order in "<>"
+    for header, ticks in ((16, 10**6), (16, 10**9), (24, 10**6))
 ]
 
 
@@ -34,8 +37,11 @@ def plainly(data, at, form, most):
 
 
 def in_lanes(data, at, form, most):
-    places, heads, end = walk_records(bytearray(data), at, form, most)
-    return [(place, *head) for place, head in zip(places.tolist(), heads.tolist(), strict=True)], end
+    data = bytearray(data)
+    places, end = walk_records(data, at, form, most)
+    return [
+        (place, *head) for place, head in zip(places.tolist(), heads(data, places, form.head).tolist(), strict=True)
+    ], end
 
 
 @pytest.fixture(autouse=True)
@@ -126,7 +132,7 @@ def test_a_sound_capture_is_hardly_walked_singly(form, many_short_lanes):
 
 
 def test_a_capture_that_lies_everywhere_takes_linear_time():
-    form = Form("<", 16, 10**6, 2**18)
+    form = PcapRecords("<", 16, 10**6, 2**18)
     good = struct.pack("<IIII", SECOND, 1, 0, 0)
     lie = struct.pack("<IIII", SECOND, 1, 2**30, 2**30)
     stretch = good * 63 + lie
@@ -134,7 +140,7 @@ def test_a_capture_that_lies_everywhere_takes_linear_time():
     def seconds(count):
         data, at, began = bytearray(stretch * count), 0, time.process_time()
         while at < len(data):
-            places, _, at = walk_records(data, at, form, 10**9)
+            places, at = walk_records(data, at, form, 10**9)
             assert len(places) == 63
             at += 16
         return time.process_time() - began

@@ -1,16 +1,14 @@
-"""Finding the records of classic pcap in a large buffer, by walking many stretches of it in step.
+"""Finding records in a large buffer, by walking many stretches of it in step.
 
 Each record says where the next one begins, so that a walk is sequential, and slow in Python. But it can begin in many
-places at once: a lane starts where a chain of plausible headers is found by looking for the time of the capture, and
-all lanes take each of their steps together in NumPy. Nothing rests on the guess: a lane counts only if the walk that
-comes from the buffer's beginning arrives exactly at its start. What no lane leads through is walked record by record.
+places at once: a lane starts where a chain of plausible records is found by looking for bytes that all of them have,
+and all lanes take each of their steps together in NumPy. Nothing rests on the guess: a lane counts only if the walk
+that comes from the buffer's beginning arrives exactly at its start. What no lane leads through is walked singly.
 """
 
 from __future__ import annotations
 
-import struct
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -20,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Places = NDArray[np.int64]
-    Heads = NDArray[Any]
+    Mask = NDArray[np.bool_]
 
 #: Records walked singly before lanes are worth setting up.
 FIRST = 256
@@ -38,123 +36,130 @@ STEPS = 16
 CHAIN, TRIES = 4, 16
 
 
-@dataclass(frozen=True, slots=True)
-class Form:
-    """How records lie: byte order, bytes of their headers, ticks a second, and the most bytes one may have."""
+class Step(NamedTuple):
+    """How a record's size is told, if it is believed: by 32 bits at `length_at`, plus `more`, and at least `least`."""
 
-    order: str
-    header: int
-    ticks: int
-    longest: int
+    form: str
+    length_at: int
+    more: int
+    least: int
+
+
+class Records(Protocol):
+    """A container's records, as far as a walk has to know them."""
 
     @property
-    def head(self) -> np.dtype[np.void]:
-        """The four fields that every variant of the record header begins with."""
-        return np.dtype([(name, self.order + "u4") for name in ("seconds", "fraction", "caplen", "wirelen")])
+    def step(self) -> Step:
+        """How a record's size is told."""
+
+    def size(self, data: bytearray, at: int) -> int:
+        """Bytes of the record at `at`; 0 if the walk must not pass it, or it is not whole."""
+
+    def sound(self, data: bytearray, places: Places) -> Mask:
+        """Which of `places`, all with room for the least record, hold records whose size can be believed."""
+
+    def mark(self, data: bytearray, at: int) -> tuple[bytes, int]:
+        """Bytes that the records near the one at `at` are likely to have, and how far from their beginning."""
+
+    def plausible(self, data: bytearray, place: int, mark: bytes) -> int:
+        """Bytes of what may be a record at `place`, since it has the mark and makes sense; 0 if it does not."""
 
 
-def walk_records(data: bytearray, start: int, form: Form, most: int) -> tuple[Places, Heads, int]:
-    """Indices of the records from `start` on, their heads, and the index behind the last.
+def walk_records(data: bytearray, start: int, records: Records, most: int) -> tuple[Places, int]:
+    """Indices of the records from `start` on, at most `most`, and the index behind the last.
 
-    The walk ends after `most` records, or before the first that is not whole or claims more than `form.longest` bytes.
+    The walk ends early before a record of size 0.
     """
-    places, at = _singly(data, start, form, min(most, FIRST))
+    places, at = _singly(data, start, records, min(most, FIRST))
     pieces, found, goes_on = [places], len(places), len(places) == FIRST
     while goes_on and found < most:
         until = min(len(data), at + GROWTH * (at - start))
-        places, at, goes_on = _stretch(data, at, until, form, at - start, found)
+        places, at, goes_on = _stretch(data, at, until, records, (at - start) // found, found)
         pieces.append(places)
         found += len(places)
     places = np.concatenate(pieces)
     if found > most:
         places, at = places[:most], int(places[most])
-    return places, _heads(data, places, form), at
+    return places, at
 
 
-def _heads(data: bytearray, places: Places, form: Form) -> Heads:
+def heads(data: bytearray, places: Places, layout: np.dtype[np.void]) -> NDArray[Any]:
+    """A copy of the `layout` at each of `places`."""
     if not len(places):
-        return np.zeros(0, form.head)
+        return np.zeros(0, layout)
     # opaque items: NumPy would copy a structure field by field
-    windows: NDArray[np.void] = np.ndarray((len(data) - 15,), "V16", data, strides=(1,))
-    return windows[places].view(form.head)
+    size = layout.itemsize
+    windows: NDArray[np.void] = np.ndarray((len(data) - size + 1,), f"V{size}", data, strides=(1,))
+    return windows[places].view(layout)
 
 
-def _singly(data: bytearray, at: int, form: Form, most: int, stops: Container[int] = frozenset()) -> tuple[Places, int]:
+def _singly(
+    data: bytearray, at: int, records: Records, most: int, stops: Container[int] = frozenset()
+) -> tuple[Places, int]:
     """Walks from `at` record by record, at most `most`, until it arrives at one of `stops` or cannot go on."""
-    unpack = struct.Struct(form.order + "I").unpack_from
-    header, longest, end = form.header, form.longest, len(data)
+    size_of = records.size
     places: list[int] = []
-    while at + header <= end and len(places) < most:
-        (length,) = unpack(data, at + 8)
-        after = at + header + length
-        if length > longest or after > end:
-            break
+    while len(places) < most and (size := size_of(data, at)):
         places.append(at)
-        at = after
+        at += size
         if at in stops:
             break
     return np.array(places, np.int64), at
 
 
-def _stretch(data: bytearray, at: int, until: int, form: Form, walked: int, found: int) -> tuple[Places, int, bool]:
+def _stretch(data: bytearray, at: int, until: int, records: Records, mean: int, found: int) -> tuple[Places, int, bool]:
     """The records from `at` on towards `until`, the index behind them, and whether the walk can go on.
 
-    In the `walked` bytes before there were `found` records.
+    Before there were `found` records of `mean` bytes.
     """
-    mean = walked // found
-    starts = _starts(data, at, until, form, min(MOST_LANES, (until - at) // (mean * LEAST_RECORDS)))
-    if len(starts) > 1:
-        places, arrived = _along(data, np.array(starts, np.int64), form)
-        if _heads(data, places, form)["caplen"].max() <= form.longest:
-            return places, arrived, arrived == starts[-1]
-    # where there are no lanes they are looked for ever more seldom
-    places, arrived = _singly(data, at, form, found)
-    return places, arrived, len(places) == found
+    starts = _starts(data, at, until, records, min(MOST_LANES, (until - at) // (mean * LEAST_RECORDS)))
+    if len(starts) < 2:
+        # where there are no lanes they are looked for ever more seldom
+        places, arrived = _singly(data, at, records, found)
+        return places, arrived, len(places) == found
+    places, arrived = _along(data, np.array(starts, np.int64), records)
+    sound = records.sound(data, places)
+    if not sound.all():  # what lies behind a lie was made up
+        last = int(np.argmin(sound))
+        return places[:last], int(places[last]), False
+    return places, arrived, arrived == starts[-1]
 
 
-def _starts(data: bytearray, at: int, until: int, form: Form, lanes: int) -> list[int]:
+def _starts(data: bytearray, at: int, until: int, records: Records, lanes: int) -> list[int]:
     """Where lanes seem to begin, ascending, the first of them `at`; about as many as `lanes`."""
     starts = [at]
     if lanes < 2:
         return starts
-    # the upper half of the seconds, which is the same for 18 hours: let that be an hour
-    high = 2 if form.order == "<" else 0
-    upper = data[at + high : at + high + 2]
-    hour = int.from_bytes(upper, "little" if high else "big")
+    mark, mark_at = records.mark(data, at)
     step = (until - at) // lanes
     for begin in range(at + step, until - step + 1, step):
         place = begin - 1
         for _ in range(TRIES):
-            place = data.find(upper, place + 1 + high, begin + step) - high
+            place = data.find(mark, place + 1 + mark_at, begin + step) - mark_at
             if place < 0:
                 break
-            if _is_chain(data, place, hour, form):
+            if _is_chain(data, place, mark, records):
                 starts.append(place)
                 break
     return starts
 
 
-def _is_chain(data: bytearray, place: int, hour: int, form: Form) -> bool:
-    """Whether headers of that hour, none claiming too much, follow each other from `place` on.
-
-    The length on the wire is not asked: there are writers that put less there than they captured.
-    """
+def _is_chain(data: bytearray, place: int, mark: bytes, records: Records) -> bool:
+    """Whether plausible records follow each other from `place` on."""
     for _ in range(CHAIN):
-        if place + form.header > len(data):
+        size = records.plausible(data, place, mark)
+        if not size:
             return False
-        seconds, fraction, caplen = struct.unpack_from(form.order + "III", data, place)
-        if seconds >> 16 != hour or fraction >= form.ticks or caplen > form.longest:
-            return False
-        place += form.header + caplen
+        place += size
     return True
 
 
-def _along(data: bytearray, starts: Places, form: Form) -> tuple[Places, int]:
+def _along(data: bytearray, starts: Places, records: Records) -> tuple[Places, int]:
     """The records from the first of `starts` on, and where the walk arrived: at the last of `starts` if it could.
 
-    Lengths are believed as they stand: where one of the records found claims too much, nothing of this holds.
+    Sizes are believed as they stand: behind the first record that is not sound nothing of this holds.
     """
-    table = _in_step(data, starts, form)
+    table = _in_step(data, starts, records.step)
     ends = starts[1:]
     inside = table < ends
     walked = np.count_nonzero(inside, axis=0)
@@ -167,7 +172,7 @@ def _along(data: bytearray, starts: Places, form: Form) -> tuple[Places, int]:
         pieces.append(table[: walked[lane], lane])
         at = int(arrivals[lane])
         if at not in number:
-            places, at = _singly(data, at, form, len(data), number)
+            places, at = _singly(data, at, records, len(data), number)
             pieces.append(places)
         if at not in number:
             break
@@ -175,14 +180,17 @@ def _along(data: bytearray, starts: Places, form: Form) -> tuple[Places, int]:
     return np.concatenate(pieces), at
 
 
-def _in_step(data: bytearray, starts: Places, form: Form) -> Places:
+def _in_step(data: bytearray, starts: Places, step: Step) -> Places:
     """Places of records, a column for each lane, down to the start of the next lane or beyond it."""
-    lengths: NDArray[np.uint32] = np.ndarray((len(data) - 11,), form.order + "u4", data, 8, (1,))
-    at, ends, last = starts[:-1], starts[1:], len(data) - form.header
+    room = step.length_at + 4
+    lengths: NDArray[np.uint32] = np.ndarray((len(data) - room + 1,), step.form, data, step.length_at, (1,))
+    at, ends, last = starts[:-1], starts[1:], len(data) - max(room, step.least)
+    more = np.int64(step.more)
     rows = [at]
     while (at < ends).any():
         for _ in range(STEPS):
-            # beyond its end a lane may run into anything, but not out of the buffer
-            at = np.minimum(at + form.header + lengths[at], last)
+            # beyond its end a lane may run into anything, but not out of the buffer, and it must not stand still
+            size = np.maximum(lengths[at] + more, step.least)
+            at = np.minimum(at + size, last)
             rows.append(at)
     return np.stack(rows)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from backscatter.capture.lanes import Form, walk_records
+from backscatter.capture.lanes import Step, heads, walk_records
 from backscatter.capture.layout import NANO, Interface, Layout, Section
 from backscatter.capture.record import RecordBlock
 from backscatter.capture.records import Record, Walk
@@ -53,6 +54,56 @@ def record_at(data: Buffer, at: int, offset: int, layout: Layout) -> Record | No
     return Record(at + layout.header, caplen, max(caplen, wirelen), time, offset, interface.linktype)
 
 
+@dataclass(frozen=True, slots=True)
+class PcapRecords:
+    """Records for capture.lanes: byte order, bytes of their headers, ticks a second, the most bytes one may capture."""
+
+    order: str
+    header: int
+    ticks: int
+    longest: int
+
+    @property
+    def head(self) -> np.dtype[np.void]:
+        """The four fields that every variant of the record header begins with."""
+        return np.dtype([(name, self.order + "u4") for name in ("seconds", "fraction", "caplen", "wirelen")])
+
+    @property
+    def step(self) -> Step:
+        """How a record's size is told."""
+        return Step(self.order + "u4", 8, self.header, self.header)
+
+    def size(self, data: bytearray, at: int) -> int:
+        """Bytes of the record at `at`; 0 if it is not whole or claims too much."""
+        if at + self.header > len(data):
+            return 0
+        (caplen,) = struct.unpack_from(self.order + "I", data, at + 8)
+        size: int = self.header + caplen
+        return size if caplen <= self.longest and at + size <= len(data) else 0
+
+    def sound(self, data: bytearray, places: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which of `places` hold records that claim no more than they may."""
+        mask: NDArray[np.bool_] = heads(data, places, self.head)["caplen"] <= self.longest
+        return mask
+
+    def mark(self, data: bytearray, at: int) -> tuple[bytes, int]:
+        """The upper half of the seconds, which stays the same for 18 hours."""
+        high = 2 if self.order == "<" else 0
+        return bytes(data[at + high : at + high + 2]), high
+
+    def plausible(self, data: bytearray, place: int, mark: bytes) -> int:
+        """Bytes of what may be a record at `place`.
+
+        The length on the wire is not asked: there are writers that put less there than they captured.
+        """
+        if place + self.header > len(data):
+            return 0
+        seconds, fraction, caplen = struct.unpack_from(self.order + "III", data, place)
+        marked = seconds >> 16 == int.from_bytes(mark, "little" if self.order == "<" else "big")
+        size: int = self.header + caplen
+        return size if marked and fraction < self.ticks and caplen <= self.longest else 0
+
+
 def walk_pcap(data: bytearray, start: int, base: int, layout: Layout, limits: Limits, most: int) -> Walk:
     """Walks at most `most` records of `data` from index `start` on; `base` is the stream offset of data[0].
 
@@ -63,11 +114,11 @@ def walk_pcap(data: bytearray, start: int, base: int, layout: Layout, limits: Li
         found = len(walk.records)
     else:
         interface = layout.sections[0].interfaces[0]
-        form = Form(layout.sections[0].order, layout.header, interface.ticks, limits.record_bytes)
-        places, heads, at = walk_records(data, start, form, most)
+        form = PcapRecords(layout.sections[0].order, layout.header, interface.ticks, limits.record_bytes)
+        places, at = walk_records(data, start, form, most)
         walk, found = Walk(at=at), len(places)
         if found:
-            walk.block = _block(data, places, heads, base, form, interface.linktype)
+            walk.block = _block(data, places, base, form, interface.linktype)
     if found < most:
         _why(walk, data, layout, limits)
     return walk
@@ -98,17 +149,16 @@ def _why(walk: Walk, data: bytearray, layout: Layout, limits: Limits) -> None:
         walk.wants = layout.header + record.caplen
 
 
-def _block(
-    data: bytearray, places: NDArray[np.int64], heads: NDArray[Any], base: int, form: Form, linktype: int
-) -> RecordBlock:
+def _block(data: bytearray, places: NDArray[np.int64], base: int, form: PcapRecords, linktype: int) -> RecordBlock:
     """The columns of records at `places`, as record_at reads each of them."""
-    caplen = heads["caplen"].astype(np.int64)
+    head = heads(data, places, form.head)
+    caplen = head["caplen"].astype(np.int64)
     return RecordBlock(
         np.frombuffer(data, np.uint8),
         places + form.header,
         caplen,
-        np.maximum(caplen, heads["wirelen"]),
-        heads["seconds"].astype(np.int64) * NANO + heads["fraction"].astype(np.int64) * (NANO // form.ticks),
+        np.maximum(caplen, head["wirelen"]),
+        head["seconds"].astype(np.int64) * NANO + head["fraction"].astype(np.int64) * (NANO // form.ticks),
         places + base,
         np.full(len(places), linktype, np.int32),
     )

@@ -6,6 +6,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from backscatter.capture.layout import Interface, Layout, Section
+from backscatter.capture.packetblocks import packet_run
 from backscatter.capture.records import Record, Walk
 
 if TYPE_CHECKING:
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 SECTION, INTERFACE, OLD_PACKET, SIMPLE_PACKET, STATISTICS, PACKET = 0x0A0D0D0A, 1, 2, 3, 5, 6
 BYTE_ORDER_MAGIC = 0x1A2B3C4D
+
+#: Packets read one by one before it is looked whether they are many of the same kind.
+MOST_SINGLY = 1024
 
 #: Type, length and the length repeated at the end.
 FRAME = 12
@@ -122,9 +126,18 @@ class PcapngWalker:
             self._section = Section(self._section.start, self._section.order, tuple(self._interfaces))
         return self._section
 
-    def walk(self, data: Buffer, start: int, base: int, most: int) -> Walk:
+    def walk(self, data: bytearray, start: int, base: int, most: int) -> Walk:
         """Walks blocks of `data` from index `start` on, at most `most` packets; `base` is the offset of data[0]."""
+        run = (
+            packet_run(data, start, base, self._current(), self._limits.block_bytes, most) if self._interfaces else None
+        )
+        if run:
+            block, at = run
+            self._before = int(block.time[-1])
+            return Walk(at=at, block=block)
         walk, at, end = Walk(at=start), start, len(data)
+        # not too far: behind what is read one by one the next run may begin
+        most = min(most, MOST_SINGLY)
         while len(walk.records) < most and not walk.lie:
             walk.at = at
             if at + FRAME > end:

@@ -1,0 +1,135 @@
+"""Runs of pcapng's enhanced packet blocks: nearly all that a file holds, and all alike, so they are read as columns."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from backscatter.capture.lanes import Step, heads, walk_records
+from backscatter.capture.layout import LAST_TIME, NANO
+from backscatter.capture.record import RecordBlock
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from backscatter.capture.layout import Interface, Section
+
+#: Type of the enhanced packet block, where its packet begins, its length without one.
+PACKET, BODY, LEAST = 6, 28, 32
+
+#: Half of what 64 bits hold: the sum of two such does not overflow.
+HALF = LAST_TIME // 2
+
+#: A shorter run is not worth it.
+WORTH = 256
+
+
+@dataclass(frozen=True, slots=True)
+class PacketBlocks:
+    """Enhanced packet blocks for capture.lanes: their byte order, and the most bytes that one may have."""
+
+    order: str
+    longest: int
+
+    @property
+    def head(self) -> np.dtype[np.void]:
+        """The fields before the packet."""
+        names = ("kind", "length", "interface", "high", "low", "caplen", "wirelen")
+        return np.dtype([(name, self.order + "u4") for name in names])
+
+    @property
+    def step(self) -> Step:
+        """How a block's size is told."""
+        return Step(self.order + "u4", 4, 0, LEAST)
+
+    def size(self, data: bytearray, at: int) -> int:
+        """Bytes of the block at `at`; 0 if it is none of ours, not whole, or its two lengths differ."""
+        if at + LEAST > len(data):
+            return 0
+        kind, length = struct.unpack_from(self.order + "II", data, at)
+        if kind != PACKET or not LEAST <= length <= self.longest or at + length > len(data):
+            return 0
+        (again,) = struct.unpack_from(self.order + "I", data, at + length - 4)
+        return length if again == length else 0
+
+    def sound(self, data: bytearray, places: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which of `places` hold whole blocks of ours whose two lengths agree."""
+        head = heads(data, places, self.head)
+        length = head["length"].astype(np.int64)
+        mask: NDArray[np.bool_] = (head["kind"] == PACKET) & (length >= LEAST) & (length <= self.longest)
+        mask &= places + length <= len(data)
+        ends = np.where(mask, places + length - 4, 0)
+        again = heads(data, ends, np.dtype([("length", self.order + "u4")]))["length"]
+        mask &= again == length
+        return mask
+
+    def mark(self, _data: bytearray, _at: int) -> tuple[bytes, int]:
+        """The type of the block."""
+        return struct.pack(self.order + "I", PACKET), 0
+
+    def plausible(self, data: bytearray, place: int, _mark: bytes) -> int:
+        """Bytes of the block at `place`: what has two lengths that agree makes sense."""
+        return self.size(data, place)
+
+
+class Clocks:
+    """How stamps become times in 64 bits, by number of the interface.
+
+    usable  whether they can: finer clocks than nanoseconds, and ticks that are no part of them, need more
+    most    the greatest stamp that fits
+    """
+
+    def __init__(self, interfaces: Sequence[Interface]) -> None:
+        self.usable = np.array([NANO % i.ticks == 0 and abs(i.offset) <= HALF // NANO for i in interfaces])
+        scales = [NANO // i.ticks if fits else 1 for i, fits in zip(interfaces, self.usable, strict=True)]
+        shifts = [i.offset * NANO if fits else 0 for i, fits in zip(interfaces, self.usable, strict=True)]
+        self._scale, self._shift = np.array(scales, np.int64), np.array(shifts, np.int64)
+        self.most = HALF // self._scale
+
+    def times(self, stamps: NDArray[np.int64], interface: NDArray[np.int64]) -> NDArray[np.int64]:
+        """As Interface.time, of stamps that fit."""
+        return stamps * self._scale[interface] + self._shift[interface]
+
+
+def packet_run(
+    data: bytearray, start: int, base: int, section: Section, longest: int, most: int
+) -> tuple[RecordBlock, int] | None:
+    """The enhanced packet blocks that follow each other from index `start` on, and the index behind them.
+
+    `base` is the stream offset of data[0]. The run ends before a block that is to be skipped, or whose time needs
+    arithmetic of more than 64 bits: such are read one by one. None if it is too short.
+    """
+    clocks = Clocks(section.interfaces)
+    if not clocks.usable.any():
+        return None
+    form = PacketBlocks(section.order, longest)
+    places, at = walk_records(data, start, form, most)
+    head = heads(data, places, form.head)
+    number, caplen = head["interface"].astype(np.int64), head["caplen"].astype(np.int64)
+    stamps = (head["high"].astype(np.uint64) << np.uint64(32) | head["low"]).astype(np.int64)
+    described = number < len(section.interfaces)
+    number = np.where(described, number, 0)
+    readable = described & (caplen <= head["length"].astype(np.int64) - LEAST)
+    # a stamp of 64 bits is negative here
+    readable &= clocks.usable[number] & (stamps >= 0) & (stamps <= clocks.most[number])
+    count = len(places) if readable.all() else int(np.argmin(readable))
+    if count < WORTH:
+        return None
+    if count < len(places):
+        at = int(places[count])
+        places, number, caplen, stamps, head = (column[:count] for column in (places, number, caplen, stamps, head))
+    block = RecordBlock(
+        np.frombuffer(data, np.uint8),
+        places + BODY,
+        caplen,
+        np.maximum(caplen, head["wirelen"]),
+        clocks.times(stamps, number),
+        places + base,
+        np.array([interface.linktype for interface in section.interfaces], np.int32)[number],
+    )
+    return block, at

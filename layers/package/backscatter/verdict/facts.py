@@ -6,20 +6,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from backscatter.decode.columns import (
-    ACK,
-    DNS_ANSWER,
-    DNS_QUERY,
-    NTP_ANSWER,
-    NTP_ASK,
-    QUIC_INITIAL,
-    QUIC_LONG,
-    QUIC_SHORT,
-    RST,
-    SYN,
-)
+from backscatter.decode.columns import ACK, RST, SYN
 from backscatter.flow.table import HAS_SYN, HAS_SYNACK
 from backscatter.verdict.conversation import ICMP, ICMP6, ICMP_REPLIES, TCP, UDP
+from backscatter.verdict.datagrams import answers_of, asked_by_content
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,9 +25,6 @@ REORDERED = 3 * SECOND
 
 #: Linux gives a connect up after 127 s (SYNs after 1, 3, 7, 15, 31 and 63 s): a full look-back.
 FULL, PARTIAL = 127 * SECOND, 30 * SECOND
-
-ANSWERS = DNS_ANSWER | NTP_ANSWER
-QUIC_PORT = 443
 
 
 @dataclass(frozen=True)
@@ -132,21 +119,7 @@ class Facts:
 
     @cached_property
     def _asked_by_content(self) -> bool | None:
-        """Whether UDP payloads show the local end asking (True) or the remote end (False); None where they do not.
-
-        What they say counts for more than who was seen first: requests may be delivered late or lie before
-        the capture.
-        """
-        one = self.conversation
-        ask = DNS_QUERY | NTP_ASK
-        from_client = QUIC_INITIAL if QUIC_PORT in (one.local_port, one.remote_port) else 0
-        ours = ask | (from_client if one.remote_port == QUIC_PORT else 0)
-        theirs = ask | (from_client if one.local_port == QUIC_PORT else 0)
-        if self.any(lambda flow: flow.local.speech & ours or flow.remote.speech & ANSWERS):
-            return True
-        if self.any(lambda flow: flow.remote.speech & theirs or flow.local.speech & ANSWERS):
-            return False
-        return None
+        return asked_by_content(self.conversation)
 
     @cached_property
     def asker_known(self) -> bool:
@@ -311,12 +284,8 @@ class Facts:
         """Whether it is UDP answers of the remote end (DNS, NTP, a QUIC server), and we sent nothing on it."""
         if self.conversation.proto != UDP or self.local_spoke or not self.remote_spoke:
             return False
-        answers = ANSWERS | (QUIC_LONG | QUIC_INITIAL if self._from_quic_server else 0)
+        answers = answers_of(self.conversation)
         return not self.any(lambda flow: not flow.remote.speech & answers or flow.remote.speech & ~answers)
-
-    @property
-    def _from_quic_server(self) -> bool:
-        return self.conversation.remote_port == QUIC_PORT != self.conversation.local_port
 
     @cached_property
     def error_about_nothing(self) -> bool:
@@ -341,7 +310,7 @@ class Facts:
             return not self.any(lambda flow: flow.is_error or flow.icmp_type in ICMP_REPLIES[proto])
         if proto != UDP or self.spoke_before:
             return False
-        answers = ANSWERS | (QUIC_LONG | QUIC_SHORT | QUIC_INITIAL if self._from_quic_server else 0)
+        answers = answers_of(self.conversation, later=True)
         return not self.any(lambda flow: flow.remote.speech & answers) and (
             self._asked_by_content is False or self.lookback >= FULL
         )

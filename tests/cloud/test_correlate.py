@@ -217,12 +217,25 @@ def test_a_finding_about_years_is_told_as_undetermined_and_does_not_stay_for_eve
     long = finding()
     long["service"]["eventFirstSeen"] = "2001-01-01T00:00:00Z"
     cloud.report(long)
-    for _ in range(8):
-        cloud.now += 5 * MINUTE
-        cloud.correlate(TICK)
     assert told(cloud) == [("f", "undetermined")]
     ((_, text),) = cloud.mails()
     assert "longer than 400 days" in " ".join(text.split())
+    assert "othing was captured" not in text
+    cloud.now += 60 * MINUTE
+    cloud.correlate(TICK)
+    assert len(cloud.outcomes) == 1
+
+
+def test_a_finding_about_a_server_too_busy_for_the_function_is_undetermined(cloud, capture, monkeypatch):
+    import backscatter.cloud.correlate as module
+
+    cloud.ingest("s/a.pcap", capture)
+    scene = module.StoredScene
+    monkeypatch.setattr(module, "StoredScene", lambda *where: scene(*where, most_flows=100))
+    cloud.report(finding())
+    assert told(cloud) == [("f", "undetermined")]
+    ((_, text),) = cloud.mails()
+    assert "more than 100 flows" in " ".join(text.split())
 
 
 def test_the_sguil_text_of_the_case_is_read_from_the_alert_prefix(cloud, capture):

@@ -37,7 +37,7 @@ from backscatter.store.pending import Terms, lease, mark_told, overdue, remember
 from backscatter.store.scene import StoredScene, look
 from backscatter.verdict.gather import EARLIER
 from backscatter.verdict.judge import AFTER, BEFORE, judge
-from backscatter.verdict.model import Effect, Evidence
+from backscatter.verdict.model import Effect, Evidence, Why
 from backscatter.verdict.scene import Window
 
 if TYPE_CHECKING:
@@ -270,10 +270,14 @@ class Correlator:
         scene = StoredScene(stack.items, stack.key, GROUP)
         try:
             verdict = look(scene, lambda scene: judge(finding, scene, stack.settings))
-        except RequestError as error:  # a window of years: no later capture makes it less
-            verdict = judge(finding, TableScene(()), stack.settings)
-            missing = Evidence(Effect.MISSING, f"The captures were not looked at: {error}.")
-            return replace(verdict, evidence=(*verdict.evidence, missing))
+        except RequestError as error:  # a window of years, a server too busy: no later capture makes it less
+            text = f"The captures were not looked at: {error}."
+            return replace(
+                judge(finding, TableScene(()), stack.settings),
+                why=Why.CONFLICT,
+                summary=f"Undetermined: {text[0].lower()}{text[1:]}",
+                evidence=(Evidence(Effect.MISSING, text),),
+            )
         return with_evidence(stack, scene, verdict)
 
 

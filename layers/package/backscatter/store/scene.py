@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from backscatter.errors import Hole, StoreError
+from backscatter.errors import Hole, RequestError, StoreError
 from backscatter.flow.table import FLOW, FLOW_QUOTE, FlowTable
 from backscatter.store import segments
 from backscatter.store.captures import segment_key
@@ -20,7 +20,7 @@ from backscatter.store.hosts import HostHash
 from backscatter.verdict.scene import Window
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -31,6 +31,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+#: Flows that one scene reads at most. A judge holds each in some 2 KB: a busy server has millions in a day.
+MOST_FLOWS = 500_000
+#: Items that are read before they are counted.
+_TOGETHER = 25
+
 #: Where an item lies in a capture: bucket, part, run.
 Place = tuple[int, int, int]
 
@@ -39,11 +44,14 @@ class StoredScene:
     """`verdict.scene.Scene` over the store, for the sensors of one group.
 
     It remembers what it read: make one for a finding *after* the finding was remembered, so that a capture is either
-    in the scene or finds the finding waiting. Raises StoreError where what is stored cannot be read.
+    in the scene or finds the finding waiting. Raises StoreError where what is stored cannot be read, RequestError where
+    there is more of it than `most_flows`.
     """
 
-    def __init__(self, items: Items, key: bytes, group: str) -> None:
+    def __init__(self, items: Items, key: bytes, group: str, most_flows: int = MOST_FLOWS) -> None:
         self._items = items
+        self._most_flows = most_flows
+        self._held = 0
         self._hash = HostHash(key)
         self._group = group
         self._listed: list[tuple[Window, list[Entry]]] = []
@@ -131,17 +139,22 @@ class StoredScene:
             for place in sorted(some)
             if (entry.capture, place) not in self._segments
         }
-        items = {(item["pk"], item["sk"]): item for item in self._items.get_all(list(wanted))} if wanted else {}
         gone = []
-        for at, (entry, place) in wanted.items():
-            item = items.get(at)
-            if item is None:
-                table = FlowTable.empty()
-                self._holes[entry.capture] = self._holes.get(entry.capture, 0) + 1
-                gone.append(entry)
-            else:
-                table = _read(item, entry)
-            self._segments[entry.capture, place] = table
+        for some in _batches(list(wanted)):
+            items = {(item["pk"], item["sk"]): item for item in self._items.get_all(some)}
+            for at in some:
+                entry, place = wanted[at]
+                item = items.get(at)
+                if item is None:
+                    table = FlowTable.empty()
+                    self._holes[entry.capture] = self._holes.get(entry.capture, 0) + 1
+                    gone.append(entry)
+                else:
+                    table = _read(item, entry)
+                self._segments[entry.capture, place] = table
+                self._held += len(table)
+            if self._held > self._most_flows:
+                raise RequestError(f"there are more than {self._most_flows} flows to look at around these hosts")
         vouched = [entry for entry in gone if entry.capture in self._vouched]
         if vouched:
             names = sorted({entry.census.piece for entry in vouched})
@@ -158,6 +171,10 @@ def look(scene: StoredScene, judge: Callable[[StoredScene], T]) -> T:
             return judge(scene)
         except Hole:
             continue
+
+
+def _batches(keys: list[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
+    return (keys[at : at + _TOGETHER] for at in range(0, len(keys), _TOGETHER))
 
 
 def _read(item: dict[str, Any], entry: Entry) -> FlowTable:

@@ -6,7 +6,7 @@ import io
 from functools import partial
 
 import pytest
-from tests.verdict.tape import LOCAL, PORT, REMOTE, SERVICE, Tape, alert, seconds
+from tests.verdict.tape import ISN, LOCAL, PORT, REMOTE, SERVICE, Tape, alert, seconds
 
 from backscatter.demo.wire import pcap, tcp
 from backscatter.finding.model import End
@@ -37,6 +37,13 @@ def test_a_hole_in_the_look_back_shortens_it(tape):
     assert tape.judged().confidence == 97
     verdict = tape.judged(cuts=(230,))
     assert (verdict.rule, verdict.confidence) == ("R5", 85)
+
+
+def test_taking_away_the_piece_that_holds_our_syn_never_makes_an_attempt_backscatter():
+    tape = Tape().ordinary(0, 600, every=1.5).ours(299.9, "S", seq=ISN - 1).backscatter(300)
+    assert tape.judged(cuts=(290, 299.95)).label is Label.CONNECTION_ATTEMPTED
+    tape.records = [record for record in tape.records if not seconds(290) <= record[0] < seconds(299.95)]
+    assert tape.judged(cuts=(290, 299.95)).label is Label.UNDETERMINED
 
 
 def test_a_hole_within_the_conversation_caps_at_possible():

@@ -15,7 +15,7 @@ from tests.verdict.scenarios.world import ENCAPSULATIONS, World
 
 from backscatter.verdict.model import Label
 
-COUNT = int(os.environ.get("BACKSCATTER_SCENARIOS", "120"))
+COUNT = int(os.environ.get("BACKSCATTER_SCENARIOS", "300"))
 
 PLAIN = World(4, "none", "much", "one", 0, 65535, 0, 0)
 

@@ -114,17 +114,13 @@ class Facts:
             )
         if not self.local_spoke:
             return False
-        told = self._asked_by_content
+        told = asked_by_content(self.conversation)
         return self.local_first if told is None else told
-
-    @cached_property
-    def _asked_by_content(self) -> bool | None:
-        return asked_by_content(self.conversation)
 
     @cached_property
     def asker_known(self) -> bool:
         """Whether the packets say who asked, whatever came before the capture: TCP, ICMP and well-known UDP do."""
-        return self.conversation.proto in (TCP, ICMP, ICMP6) or self._asked_by_content is not None
+        return self.conversation.proto in (TCP, ICMP, ICMP6) or asked_by_content(self.conversation) is not None
 
     @cached_property
     def local_went_on(self) -> bool:
@@ -312,7 +308,7 @@ class Facts:
             return False
         answers = answers_of(self.conversation, later=True)
         return not self.any(lambda flow: flow.remote.speech & answers) and (
-            self._asked_by_content is False or self.lookback >= FULL
+            asked_by_content(self.conversation) is False or self.lookback >= FULL
         )
 
     # -- candidates ---------------------------------------------------------------------------------------------------
@@ -358,6 +354,11 @@ class Facts:
     def lookback(self) -> int:
         """Unbroken capture before the first packet, ns."""
         return self.coverage.lookback(self.start) if self.coverage else 0
+
+    @property
+    def behind_a_hole(self) -> bool:
+        """Whether the look-back ends at a hole, not at the begin of all capture: a piece that is missing hid a SYN."""
+        return self.coverage is not None and any(span.end < self.start for span in self.coverage.spans)
 
     @cached_property
     def both_ways(self) -> bool:

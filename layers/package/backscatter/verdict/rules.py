@@ -243,9 +243,9 @@ RULES: tuple[Rule, ...] = (
         "R5",
         Label.BACKSCATTER,
         60,
-        "As R4, inside the guard time: less than 30 s of capture before it.",
+        "As R4, inside the guard time: less than 30 s of capture before it, and no hole ends that time.",
         "{remote} sent a SYN+ACK that {local} refused, but only {lookback} of capture lie before it.",
-        _refused,
+        lambda facts: _refused(facts) and not facts.behind_a_hole,
         case="inside the guard time",
     ),
     Rule(

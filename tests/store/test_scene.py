@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.store.tables import DAY, EXPIRY, HOUR, KEY, NOON, SECOND, census, flows, host, quoting, same, source
 
+from backscatter.decode.columns import PLACE_BITS
 from backscatter.errors import Hole, RequestError, StoreError
 from backscatter.flow.census import ScopeCensus
 from backscatter.flow.table import FlowTable
@@ -373,6 +374,31 @@ def test_a_capture_of_endless_scopes_and_damage_is_listed_on_the_safe_side_and_f
     assert kept.holes == ((kept.start, kept.end),)
     assert len(kept.notes) == 2
     assert max(item_size(item) for item in items.items.values()) < 350_000
+
+
+def test_captures_of_one_folder_that_overlap_in_time_are_of_two_sensors_and_do_not_fill_each_others_holes():
+    items = MemoryItems()
+    spans = {"a1": (0, 60), "a2": (61, 120), "b1": (30, 59), "b2": (90, 119), "a3": (119, 180)}
+    for piece, (start, end) in spans.items():
+        table = flows([(1, 2)], start=NOON + start * SECOND, piece=piece)
+        put(items, table, witness=census(table, start=NOON + start * SECOND, end=NOON + end * SECOND))
+    seen = scene(items)
+    sensors = {one.piece: one.sensor for one in seen.censuses(ALWAYS)}
+    assert sensors["a1"] == sensors["a2"] == sensors["a3"]
+    assert sensors["b1"] == sensors["b2"] == f"{sensors['a1']} (2)"
+    found = seen.flows_of([host(1)], ALWAYS)
+    places = found.rows["src_places"][:, 0] >> PLACE_BITS
+    told = {found.pieces[place]: found.sensors[row["sensor"]] for place, row in zip(places, found.rows, strict=True)}
+    assert told == sensors
+
+
+def test_captures_that_cross_a_little_at_a_rotation_are_of_one_sensor():
+    items = MemoryItems()
+    for number in range(4):
+        table = flows([(1, 2)], start=NOON + number * 60 * SECOND, piece=f"{number}")
+        end = NOON + (number + 1) * 60 * SECOND + SECOND // 2
+        put(items, table, witness=census(table, start=NOON + number * 60 * SECOND, end=end))
+    assert len({one.sensor for one in scene(items).censuses(ALWAYS)}) == 1
 
 
 def test_other_groups_do_not_meet():

@@ -150,18 +150,18 @@ def read_sensor(
     return sensor_flows(sensor, read, decoder)
 
 
-def group_sensors(spans: Sequence[tuple[int, int] | None]) -> list[list[int]]:
+def group_sensors(spans: Sequence[tuple[int, int] | None], slack: int = ROTATION_SLACK) -> list[list[int]]:
     """Which captures are pieces of one sensor, by when they begin and end (ns).
 
     Captures that follow each other in time are pieces of one sensor, captures that overlap are different ones. Taken
     by their begin, each joins the sensor that ended last before it, else it is a new one. Returns the indices of each
     sensor's pieces in the order of time. Captures without packets (None) say nothing of when they were; they join the
-    first sensor.
+    first sensor. `slack` is how far (ns) one may begin before the one that it follows has ended.
     """
     sensors: list[list[int]] = []
     last: list[tuple[int, int]] = []  # the span of each sensor's last piece
     for span, index in sorted((span, index) for index, span in enumerate(spans) if span is not None):
-        free = [number for number, before in enumerate(last) if _follows(before, span)]
+        free = [number for number, before in enumerate(last) if _follows(before, span, slack)]
         if free:
             number = max(free, key=lambda number: last[number][1])
             sensors[number].append(index)
@@ -176,11 +176,11 @@ def group_sensors(spans: Sequence[tuple[int, int] | None]) -> list[list[int]]:
     return sensors
 
 
-def _follows(before: tuple[int, int], span: tuple[int, int]) -> bool:
+def _follows(before: tuple[int, int], span: tuple[int, int], slack: int) -> bool:
     """Whether a capture goes on where another ended, give or take the packets that cross at a rotation.
 
     A crossing is short in itself and beside both captures; two captures of the same span are two views of it.
     """
     overlap = before[1] - span[0]
     shorter = min(before[1] - before[0], span[1] - span[0])
-    return span != before and span[1] >= before[1] and overlap <= min(ROTATION_SLACK, shorter // 2)
+    return span != before and span[1] >= before[1] and overlap <= min(slack, shorter // 2)

@@ -7,7 +7,8 @@ the sensor. So do those who already put captures into S3, but for load balancers
     node/node-261122-00000001.pcap.zst                               Arkime
     2026/11/22/18/my-elb_eu-west-1a_10.0.0.5_capture_20261122.pcap   load balancer captures
 
-Sensors that share a folder are taken for one, and what one of them missed for covered by the other: each needs its own.
+Sensors that share a folder are told apart only where their captures overlap in time (`store.scene`); where they do not,
+what one of them missed is taken for covered by the other. Each needs its own.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from backscatter.errors import Hole, RequestError, StoreError
+from backscatter.flow.read import group_sensors
 from backscatter.flow.table import FLOW, FLOW_QUOTE, FlowTable
 from backscatter.store import segments
 from backscatter.store.captures import segment_key
@@ -35,6 +36,9 @@ T = TypeVar("T")
 MOST_FLOWS = 500_000
 #: Items that are read before they are counted.
 _TOGETHER = 25
+
+#: How far (ns) captures of one sensor may overlap: its packets cross at a rotation, by less than what is a hole.
+CROSSING = 2 * 10**9
 
 #: Where an item lies in a capture: bucket, part, run.
 Place = tuple[int, int, int]
@@ -102,8 +106,8 @@ class StoredScene:
             if read.start <= window.start and window.end <= read.end:
                 return [e for e in entries if e.census.start <= window.end and e.census.end >= window.start]
         # A judge asks for the day before and the hour around sooner or later: one reading serves all that it asks.
-        wide = Window(min(window.start, window.end - DAY) - HOUR, window.end + HOUR)
-        self._listed.append((wide, listed(self._items, self._group, wide)))
+        wide = Window(window.start - DAY - HOUR, window.end + HOUR)
+        self._listed.append((wide, _told_apart(listed(self._items, self._group, wide))))
         return self._entries(window)
 
     def _census(self, entry: Entry) -> Census:
@@ -171,6 +175,27 @@ def look(scene: StoredScene, judge: Callable[[StoredScene], T]) -> T:
             return judge(scene)
         except Hole:
             continue
+
+
+def _told_apart(entries: list[Entry]) -> list[Entry]:
+    """The entries, where captures of one folder that overlap in time are of sensors of their own, as on the laptop.
+
+    A folder names its sensor, but people do put captures of several into one. If these went for one sensor, what one
+    of them missed would count as covered by another.
+    """
+    folders: dict[str, list[Entry]] = {}
+    for entry in entries:
+        if entry.census.clock_ok:
+            folders.setdefault(entry.census.sensor, []).append(entry)
+    renamed: dict[str, Entry] = {}
+    for sensor, pieces in folders.items():
+        spans = [(entry.census.start, entry.census.end) for entry in pieces]
+        for number, group in enumerate(group_sensors(spans, CROSSING)):
+            if number:
+                for entry in (pieces[index] for index in group):
+                    census = dataclasses.replace(entry.census, sensor=f"{sensor} ({number + 1})")
+                    renamed[entry.capture] = dataclasses.replace(entry, census=census)
+    return [renamed.get(entry.capture, entry) for entry in entries]
 
 
 def _batches(keys: list[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:

@@ -333,6 +333,29 @@ def test_a_function_killed_at_any_call_leaves_what_the_next_ones_finish(cloud):
     assert step > 10
 
 
+def test_a_channel_that_does_not_take_a_notice_makes_no_other_repeat_it(cloud, capture):
+    cloud.ingest("s/a.pcap", capture)
+    cloud.messages("correlate")
+    topic, cloud.environment["CHAT_TOPIC"] = cloud.environment["CHAT_TOPIC"], "arn:aws:sns:us-east-1:123456789012:none"
+    for at in range(3):
+        cloud.now += 5 * MINUTE
+        with pytest.raises(ClientError):
+            cloud.correlate(TICK) if at else cloud.report(finding())
+    assert len(cloud.mails()) == 1
+    cloud.environment["CHAT_TOPIC"] = topic
+    cloud.now += 5 * MINUTE
+    cloud.correlate(TICK)
+    assert len(cloud.messages("chat")) == 1
+    assert cloud.mails() == []
+    # Other news is for everybody again.
+    at, _, port, _, ack = case2007.PAIRS[0]
+    syn = case2007.tcp(case2007.OURS, port, case2007.VICTIM, case2007.IRC, "S", seq=ack - 1)
+    records = [*case2007.ordinary(), (at - 20_000_000, case2007.ether(syn))]
+    cloud.ingest("t/b.pcap", case2007.pcap(sorted(records)))
+    cloud.wake()
+    assert (len(cloud.mails()), len(cloud.messages("chat"))) == (1, 1)
+
+
 def test_trouble_of_a_service_is_left_to_another_try(cloud, capture, monkeypatch):
     cloud.ingest("s/a.pcap", capture)
     cloud.sns.delete_topic(TopicArn=cloud.environment["MAIL_TOPIC"])

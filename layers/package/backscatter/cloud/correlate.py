@@ -23,7 +23,7 @@ from backscatter.cloud.events import (
     our_event,
 )
 from backscatter.cloud.evidence import with_evidence
-from backscatter.cloud.notify import tell
+from backscatter.cloud.notify import CHANNELS, tell
 from backscatter.cloud.objects import read_whole
 from backscatter.cloud.stack import GROUP
 from backscatter.errors import FindingError, Hopeless, RequestError, StoreError
@@ -33,7 +33,17 @@ from backscatter.flow.lookup import TableScene
 from backscatter.report.record import verdict_record
 from backscatter.store.catalogue import listed
 from backscatter.store.findings import recall
-from backscatter.store.pending import Terms, lease, mark_told, overdue, remember, settle, take_up, waiting_for
+from backscatter.store.pending import (
+    Terms,
+    lease,
+    mark_heard,
+    mark_told,
+    overdue,
+    remember,
+    settle,
+    take_up,
+    waiting_for,
+)
 from backscatter.store.scene import StoredScene, look
 from backscatter.verdict.gather import EARLIER
 from backscatter.verdict.judge import AFTER, BEFORE, judge
@@ -260,7 +270,11 @@ class Correlator:
             return  # others judge it at this very moment, and one of them always gets through
         leased = lease(stack.items, settled, self._now(), self._terms) if settled.untold else None
         if leased is not None:
-            tell(stack, verdict, record, revision=leased.notice_id, previous=leased.turned_from or None)
+            previous = leased.turned_from or None
+            failed = tell(stack, verdict, record, revision=leased.notice_id, previous=previous, heard=leased.heard)
+            if failed:  # who heard it must not hear it again with every try that is made for the others
+                mark_heard(stack.items, leased, [channel for channel in CHANNELS if channel not in failed])
+                raise next(iter(failed.values()))
             mark_told(stack.items, leased)
         self._heard(Outcome(verdict.finding.id, verdict.label.value, leased.notice_id if leased else ""))
 

@@ -12,42 +12,61 @@ from backscatter.report.chat import chat_message
 from backscatter.report.mail import mail
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from backscatter.cloud.stack import Stack
     from backscatter.verdict.model import Verdict
+
+#: How verdicts are told, in this order.
+CHANNELS = ("mail", "chat", "bus")
 
 #: EventBridge takes 256 KiB for an entry; the source and the types need a little of it.
 EVENT_BYTES = 250_000
 
 
 def tell(
-    stack: Stack, verdict: Verdict, record: Mapping[str, Any], *, revision: str, previous: str | None = None
-) -> None:
-    """Publish a verdict.
+    stack: Stack,
+    verdict: Verdict,
+    record: Mapping[str, Any],
+    *,
+    revision: str,
+    previous: str | None = None,
+    heard: Collection[str] = (),
+) -> dict[str, Exception]:
+    """Publish a verdict on every channel. Returns those that did not take it, and why: one costs the others nothing.
 
     record    the verdict as the contract prints it
     revision  names this piece of news: whoever hears it twice (a function was killed in between) can tell by it
     previous  the label that was told before, None where nothing was
+    heard     channels that took it before, and are left alone
     """
-    letter = mail(verdict, previous=previous, revision=revision)
     shown = {name: {"DataType": "String", "StringValue": value} for name, value in attributes(verdict).items()}
-    stack.sns.publish(
-        TopicArn=stack.environment["MAIL_TOPIC"], Subject=letter.subject, Message=letter.body, MessageAttributes=shown
-    )
-    note = chat_message(verdict, previous=previous, revision=revision)
-    stack.sns.publish(
-        TopicArn=stack.environment["CHAT_TOPIC"],
-        Message=json.dumps(note, ensure_ascii=False),
-        MessageAttributes=shown,
-    )
-    answer = stack.events.put_events(
-        Entries=[
-            {"Source": OUR_SOURCE, "DetailType": VERDICT_REACHED, "Detail": event_detail(record, revision, previous)}
-        ]
-    )
-    if answer["FailedEntryCount"]:
-        raise StoreError(f"EventBridge refused the verdict: {answer['Entries'][0].get('ErrorMessage')}")
+
+    def by_mail() -> None:
+        letter = mail(verdict, previous=previous, revision=revision)
+        topic = stack.environment["MAIL_TOPIC"]
+        stack.sns.publish(TopicArn=topic, Subject=letter.subject, Message=letter.body, MessageAttributes=shown)
+
+    def by_chat() -> None:
+        note = json.dumps(chat_message(verdict, previous=previous, revision=revision), ensure_ascii=False)
+        stack.sns.publish(TopicArn=stack.environment["CHAT_TOPIC"], Message=note, MessageAttributes=shown)
+
+    def by_bus() -> None:
+        detail = event_detail(record, revision, previous)
+        answer = stack.events.put_events(
+            Entries=[{"Source": OUR_SOURCE, "DetailType": VERDICT_REACHED, "Detail": detail}]
+        )
+        if answer["FailedEntryCount"]:
+            raise StoreError(f"EventBridge refused the verdict: {answer['Entries'][0].get('ErrorMessage')}")
+
+    failed: dict[str, Exception] = {}
+    for channel, publish in zip(CHANNELS, (by_mail, by_chat, by_bus), strict=True):
+        if channel not in heard:
+            try:
+                publish()
+            except Exception as error:  # noqa: BLE001  # whatever it is: it costs this channel, and is told
+                failed[channel] = error
+    return failed
 
 
 def event_detail(record: Mapping[str, Any], revision: str, previous: str | None) -> str:

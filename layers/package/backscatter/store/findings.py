@@ -58,6 +58,7 @@ class State:
     patience_until  until when missing captures are waited for
     final_at    from when on captures do not change it any more
     expires_at  seconds
+    heard       which channels heard the last piece of news already, where others did not take it
     """
 
     key: str
@@ -76,6 +77,7 @@ class State:
     patience_until: int
     final_at: int
     expires_at: int
+    heard: tuple[str, ...] = ()
 
     @property
     def notice_id(self) -> str:
@@ -151,6 +153,7 @@ def state_item(state: State) -> dict[str, object]:
         "hosts": [f"{host:016x}" for host in state.hosts],
         "window": [state.window.start, state.window.end],
         "gist": state.gist,
+        "heard": list(state.heard),
         EXPIRES: state.expires_at,
         **{name: getattr(state, name) for name in _PLAIN},
         "title": shown(finding.title),
@@ -260,6 +263,7 @@ def _state(item: Mapping[str, Any], text: str) -> State:
             window=Window(*item["window"]),
             gist=item["gist"],
             expires_at=item[EXPIRES],
+            heard=tuple(item.get("heard", ())),
             **{name: item[name] for name in _PLAIN},
         )
     except (KeyError, TypeError, ValueError) as error:

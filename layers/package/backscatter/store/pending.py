@@ -60,7 +60,7 @@ _MOST_HOSTS = 64
 _SURELY_DEAD = 5 * MINUTE
 #: How often a lost race for the lock is run again, where the outcome does not depend on who wins.
 _RACES = 10
-_OUTLIVES_AN_UPDATE = ("lock", "revision", "told", "gist", "turned_from", "lease_until", "patience_until")
+_OUTLIVES_AN_UPDATE = ("lock", "revision", "told", "gist", "turned_from", "lease_until", "patience_until", "heard")
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +159,12 @@ def settle(items: Items, state: State, record: Mapping[str, Any], now: int, term
     if news:
         turned_from = str(state.gist["verdict"]) if state.gist else ""
         after = revised(
-            state, judged=after.judged, revision=state.revision + 1, gist=gist(record), turned_from=turned_from
+            state,
+            judged=after.judged,
+            revision=state.revision + 1,
+            gist=gist(record),
+            turned_from=turned_from,
+            heard=(),
         )
     after = dataclasses.replace(after, due=_next_look(after, now, terms))
     if dataclasses.replace(after, lock=state.lock) == state:
@@ -244,6 +249,18 @@ def lease(items: Items, state: State, now: int, terms: Terms = TERMS) -> State |
         return None
     leased = revised(current, lease_until=now + terms.lease)
     return leased if items.replace_if(state_item(leased), "lock", current.lock) else None
+
+
+def mark_heard(items: Items, state: State, channels: Iterable[str]) -> None:
+    """Some channels took the news of this state and others did not: the next try leaves these alone."""
+    for _ in range(_RACES):
+        current = recall(items, state.key)
+        if current is None or current.revision != state.revision:
+            return
+        heard = tuple(dict.fromkeys((*current.heard, *channels)))
+        if items.replace_if(state_item(revised(current, heard=heard)), "lock", current.lock):
+            return
+    raise _contended(state.key)
 
 
 def mark_told(items: Items, state: State) -> State:

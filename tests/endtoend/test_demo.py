@@ -94,3 +94,12 @@ def test_a_demo_that_is_killed_takes_its_cloud_with_it(tmp_path):
     while is_open(port):
         assert time.monotonic() < deadline, "the local cloud outlives the demo"
         time.sleep(0.05)
+
+
+@pytest.mark.parametrize("after", [0.1, 0.8])
+def test_a_demo_that_is_stopped_early_leaves_no_file(tmp_path, after):
+    demo, _ = started(tmp_path)
+    time.sleep(after)
+    demo.send_signal(signal.SIGINT)
+    demo.communicate(timeout=30)
+    assert list(tmp_path.iterdir()) == []

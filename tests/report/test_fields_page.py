@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from tests.verdict.tape import Tape
+
 from backscatter.flow.record import flow_records
 from backscatter.report.record import verdict_record
-from tests.verdict.tape import Tape
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "fields.md"
 

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -18,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from backscatter.demo.folder import remove
 from backscatter.errors import RequestError
 
 if TYPE_CHECKING:
@@ -98,13 +101,29 @@ def _built(source: Path, target: str) -> bytes:
     make = shutil.which("make")
     if make is None:
         raise RequestError("make is not installed; the layers are built by their Makefiles")
-    with tempfile.TemporaryDirectory(prefix="backscatter-layer-") as folder:
+    folder = Path(tempfile.mkdtemp(prefix="backscatter-layer-"))
+    try:
         command = [make, "-s", "-C", str(source), target]
         command += [f"ARTIFACTS_DIR={folder}", f"PYTHON={sys.executable}", "ARCHITECTURE=host"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  # our Makefile
-        if done.returncode:
-            raise RequestError(f"{target} in {source} failed:\n{done.stdout}{done.stderr}")
-        return _zipped(Path(folder))
+        printed, failed = _run(command)
+        if failed:
+            raise RequestError(f"{target} in {source} failed:\n{printed}")
+        return _zipped(folder)
+    finally:
+        remove(folder)
+
+
+def _run(command: list[str]) -> tuple[str, int]:
+    """What a command prints, and its exit code. Whoever interrupts us ends it with all that it started."""
+    with subprocess.Popen(  # noqa: S603  # our Makefile
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    ) as process:
+        try:
+            printed, _ = process.communicate()
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+        return printed, process.returncode
 
 
 def _zipped(folder: Path) -> bytes:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -23,6 +22,7 @@ import boto3
 import botocore.session
 from botocore.config import Config
 
+from backscatter.demo.folder import remove
 from backscatter.errors import RequestError
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ class LocalCloud:
 
     def _stop(self) -> None:
         self._end_process()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        remove(self._folder)
 
     def _end_process(self) -> None:
         process, self._process = self._process, None

@@ -121,8 +121,10 @@ class VectorDecoder:
         everything = Group(
             np.arange(size), block.body[span], block.caplen[span], block.wirelen[span], np.zeros(size, np.int64)
         )
+        # with that, and with what tunnels cut off, no packet in here has more captured than it has on the wire
+        possible = everything.captured <= everything.wire
         for link in [links[0]] if (links == links[0]).all() else np.unique(links):
-            for kind, group in self._linked(int(link), everything.where(links == link)):
+            for kind, group in self._linked(int(link), everything.where(possible & (links == link))):
                 if kind == ARP_KIND:
                     tile.write(group, {"status": NON_IP})
                 else:
@@ -134,21 +136,25 @@ class VectorDecoder:
     def _linked(self, link: int, group: Group) -> Iterator[tuple[int, Group]]:
         """What frames of a link type carry, sorted by kind."""
         if link in LINKS:
-            yield from self._framed(group, *LINKS[link], outermost=True)
+            yield from self._framed(group, *LINKS[link])
         elif link in RAW_LINKS:
             group = group.where(group.captured > 0)
             version = self._data[group.at] >> 4
             for number, kind in RAW_LINKS[link].items():
                 yield kind, group.where(version == number)
 
-    def _framed(self, group: Group, kind_at: int, size: int, *, outermost: bool) -> Iterator[tuple[int, Group]]:
+    def _framed(self, group: Group, kind_at: int, size: int) -> Iterator[tuple[int, Group]]:
         """What frames with a header of `size` bytes and its EtherType at `kind_at` carry."""
         group = group.where(group.captured >= size)
         kinds = heads(self._data, group.at + kind_at, NUMBER)
-        yield from self._tagged(group.inward(size), kinds, MOST_TAGS, outermost=outermost)
+        yield from self._tagged(group.inward(size), kinds, MOST_TAGS)
 
-    def _tagged(self, group: Group, kinds: NDArray[Any], most: int, *, outermost: bool) -> Iterator[tuple[int, Group]]:
-        """Sorts by EtherType, behind at most `most` VLAN tags. Only those outside of all tunnels tell the scope."""
+    def _tagged(self, group: Group, kinds: NDArray[Any], most: int) -> Iterator[tuple[int, Group]]:
+        """Sorts by EtherType, behind at most `most` VLAN tags.
+
+        Tags inside a tunnel are noted too, which the reference decoder does not do; but the scope of what VXLAN or
+        GENEVE carries is the network's number, whatever the tags.
+        """
         sorts = KINDS[kinds]
         for kind in (IPV4_KIND, IPV6_KIND, ARP_KIND):
             yield kind, group.where(sorts == kind)
@@ -156,9 +162,8 @@ class VectorDecoder:
         if not len(group) or not most:
             return
         tag = heads(self._data, group.at, TAG)
-        if outermost:
-            group = group.along(self.paths.step(group.path, (tag["number"] & 0xFFF).astype(np.int64), _tag))
-        yield from self._tagged(group.inward(TAG.itemsize), tag["kind"], most - 1, outermost=outermost)
+        group = group.along(self.paths.step(group.path, (tag["number"] & 0xFFF).astype(np.int64), _tag))
+        yield from self._tagged(group.inward(TAG.itemsize), tag["kind"], most - 1)
 
     def _network(self, tile: Tile, kind: int, group: Group, tunnels_left: int) -> None:
         """Decodes packets that begin at their IP headers, and what is in those that are tunnels."""
@@ -191,14 +196,12 @@ class VectorDecoder:
         overlay = heads(self._data, inner.at, OVERLAY)
         inner = inner.along(self.paths.step(inner.path, (overlay["vni"] >> 8).astype(np.int64), STEPS[which]))
         if which == VXLAN:
-            yield from self._framed(inner.inward(OVERLAY.itemsize), 12, 14, outermost=False)
+            yield from self._framed(inner.inward(OVERLAY.itemsize), 12, 14)
             return
         words = overlay["words"]
         inner = inner.inward(OVERLAY.itemsize + (words & 0x3F).astype(np.int64) * 4)
         current = words >> 6 == 0
-        yield from self._framed(
-            inner.where(current & (overlay["kind"] == TRANSPARENT_ETHERNET)), 12, 14, outermost=False
-        )
+        yield from self._framed(inner.where(current & (overlay["kind"] == TRANSPARENT_ETHERNET)), 12, 14)
         for kind, number in ((IPV4_KIND, IPV4), (IPV6_KIND, IPV6)):
             yield kind, inner.where(current & (overlay["kind"] == number))
 

@@ -130,8 +130,8 @@ class Group:
 
     rows      their rows in the tile, ascending
     at        index into the block's data of that header
-    captured  bytes of the frame captured from there on
-    wire      bytes from there on as on the wire, by what the header outside of it says; may be negative
+    captured  bytes captured from there on; may be negative
+    wire      bytes from there on as on the wire, by what the header outside of it says; at least as many
     path      numbers of the ways to it (decode.vector.paths)
     """
 

@@ -91,7 +91,7 @@ def ipv4(data: Bytes, group: Group) -> Carried:
         length = np.where(length, length, group.wire)
     proto, reach = head["proto"].copy(), np.minimum(group.captured, length)
     plain = (head["first"] == PLAIN) & (head["fragment"] & FRAGMENTED == 0)
-    plain &= (reach >= REACH4[proto]) & (group.wire >= 20)
+    plain &= reach >= REACH4[proto]
     return Carried(4, 20, group, head, proto, length, reach).where(plain)
 
 
@@ -102,7 +102,7 @@ def ipv6(data: Bytes, group: Group) -> Carried:
     length = head["length"].astype(np.int64)
     length = np.where(length, length + 40, group.wire)  # 0 as in IPv4, and in jumbograms
     proto, reach = head["proto"].copy(), np.minimum(group.captured, length)
-    plain = (head["first"] >> 4 == 6) & (reach >= REACH6[proto]) & (group.wire >= 40)
+    plain = (head["first"] >> 4 == 6) & (reach >= REACH6[proto])
     return Carried(6, 40, group, head, proto, length, reach).where(plain)
 
 

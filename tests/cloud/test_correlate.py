@@ -137,6 +137,17 @@ def test_an_alert_log_of_more_alerts_than_there_is_time_for_is_gone_on_with(clou
     assert len(cloud.troubles) == 1
 
 
+def test_an_event_of_several_findings_is_remembered_whole_however_little_time_is_left(cloud, capture):
+    cloud.ingest("s/a.pcap", capture)
+    cloud.hurried = lambda: True
+    cloud.report({"findings": [finding("f1"), finding("f2"), finding("f3")]})
+    assert told(cloud) == [("f1", "backscatter")]
+    cloud.hurried = lambda: False
+    cloud.now += 6 * MINUTE
+    cloud.correlate(TICK)
+    assert sorted(told(cloud)) == [(name, "backscatter") for name in ("f1", "f2", "f3")]
+
+
 def test_what_an_alert_log_left_unjudged_the_schedule_finishes_however_much_it_is(cloud, capture):
     cloud.ingest("s/a.pcap", capture)
     cloud.messages("correlate")

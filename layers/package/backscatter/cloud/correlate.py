@@ -30,7 +30,6 @@ from backscatter.errors import FindingError, Hopeless, RequestError, StoreError
 from backscatter.finding.recognise import read_event, read_findings
 from backscatter.flow.address import Address
 from backscatter.flow.lookup import TableScene
-from backscatter.flow.window import Window
 from backscatter.report.record import verdict_record
 from backscatter.store.catalogue import listed
 from backscatter.store.findings import recall
@@ -49,6 +48,7 @@ from backscatter.store.scene import StoredScene, look
 from backscatter.verdict.gather import EARLIER
 from backscatter.verdict.judge import AFTER, BEFORE, judge
 from backscatter.verdict.model import Effect, Evidence, Why
+from backscatter.verdict.scene import Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -127,21 +127,23 @@ class Correlator:
         if rest is not None:
             self._leave(ALERT_LOG_BEGUN, begun(name, rest))
 
-    def _findings(self, read: Iterable[Finding | FindingError], origin: str, done: int = 0) -> int | None:
-        """Remember the findings of a message but the first `done`, then judge them.
+    def _findings(self, read: Iterable[Finding | FindingError], origin: str, done: int | None = None) -> int | None:
+        """Remember the findings of a message, then judge them.
 
-        Those remembered that find no time are due at the next tick. Returns how many were read where time ran out
-        before all were, else None. Raises the first failure at the end.
+        Those remembered that find no time are due at the next tick. Of an alert log `done` tells how many were read
+        before; where time runs out before all are, how many were is returned, else None. An event is short, and always
+        remembered whole. Raises the first failure at the end.
         """
         states, errors = [], []
         failures: list[Failure] = []
         rest = None
         for number, finding in enumerate(read):
-            if number < done:
-                continue
-            if number > done and self._hurry():
-                rest = number
-                break
+            if done is not None:
+                if number < done:
+                    continue
+                if number > done and self._hurry():
+                    rest = number
+                    break
             kept: State | FindingError
             try:
                 kept = finding if isinstance(finding, FindingError) else self._remember(finding)

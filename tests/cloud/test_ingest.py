@@ -14,9 +14,9 @@ from backscatter.cloud.objects import ObjectName
 from backscatter.cloud.stack import GROUP, Stack, deployment_key
 from backscatter.demo import case2007
 from backscatter.errors import Gone, Hopeless
+from backscatter.flow.window import Window
 from backscatter.store.catalogue import listed
 from backscatter.store.memory import MemoryItems
-from backscatter.verdict.scene import Window
 
 WINDOW = Window(case2007.START, case2007.END)
 

@@ -17,11 +17,11 @@ from backscatter.demo.wire import pcap
 from backscatter.finding.recognise import read_event
 from backscatter.flow.address import Address
 from backscatter.flow.read import Piece, read_sensor
+from backscatter.flow.window import Window
 from backscatter.store.captures import is_listed
 from backscatter.store.catalogue import CaptureObject
 from backscatter.store.findings import finding_key, recall
 from backscatter.store.scene import StoredScene
-from backscatter.verdict.scene import Window
 
 # One local cloud for all of them: they run in one worker.
 pytestmark = pytest.mark.xdist_group("cloud")

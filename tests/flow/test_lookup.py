@@ -14,7 +14,7 @@ from backscatter.flow.census import Census
 from backscatter.flow.lookup import TableScene
 from backscatter.flow.read import SensorFlows
 from backscatter.flow.table import FlowTable
-from backscatter.verdict.scene import Window
+from backscatter.flow.window import Window
 
 HOSTS = ["10.0.0.1", "10.0.0.2", "10.0.0.3", "2001:db8::1", "::10.0.0.1"]
 

@@ -12,12 +12,12 @@ from backscatter.finding.recognise import read_findings
 from backscatter.flow.address import Address
 from backscatter.flow.lookup import TableScene
 from backscatter.flow.read import Piece, SensorFlows, read_sensor
+from backscatter.flow.window import Window
 from backscatter.report.record import verdict_record
 from backscatter.store.captures import put_capture
 from backscatter.store.memory import MemoryItems
 from backscatter.store.scene import StoredScene, look
 from backscatter.verdict.judge import judge
-from backscatter.verdict.scene import Window
 from backscatter.verdict.settings import Settings, parse_home
 
 

@@ -9,13 +9,13 @@ from tests.store.tables import DAY, EXPIRY, HOUR, KEY, NOON, SECOND, census, flo
 
 from backscatter.errors import StoreError
 from backscatter.finding.model import End, Finding, Tuple
+from backscatter.flow.window import Window
 from backscatter.store.captures import find_capture, put_capture
 from backscatter.store.catalogue import MOST_DAYS
 from backscatter.store.findings import finding_key, recall, verdict_of, verdict_text, waiting_items
 from backscatter.store.memory import MemoryItems
 from backscatter.store.news import is_news
 from backscatter.store.pending import Terms, lease, mark_told, overdue, remember, settle, take_up, waiting_for
-from backscatter.verdict.scene import Window
 
 MINUTE = 60 * SECOND
 NOW = NOON + 10 * MINUTE

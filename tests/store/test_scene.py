@@ -12,13 +12,13 @@ from backscatter.decode.columns import PLACE_BITS
 from backscatter.errors import Hole, RequestError, StoreError
 from backscatter.flow.census import ScopeCensus
 from backscatter.flow.table import FlowTable
+from backscatter.flow.window import Window
 from backscatter.store.captures import is_listed, put_capture, segment_key, store_cost
 from backscatter.store.catalogue import listed
 from backscatter.store.cost import item_size
 from backscatter.store.hosts import HostHash
 from backscatter.store.memory import MemoryItems
 from backscatter.store.scene import StoredScene, look
-from backscatter.verdict.scene import Window
 
 ALWAYS = Window(NOON - HOUR, NOON + HOUR)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from backscatter.flow.census import Census, ScopeCensus
+from backscatter.flow.window import Window
 from backscatter.verdict.coverage import Loss, Span, coverage_of, share_seen
-from backscatter.verdict.scene import Window
 
 SECOND = 10**9
 HOUR = 3600 * SECOND

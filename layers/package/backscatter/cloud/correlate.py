@@ -30,6 +30,7 @@ from backscatter.errors import FindingError, Hopeless, RequestError, StoreError
 from backscatter.finding.recognise import read_event, read_findings
 from backscatter.flow.address import Address
 from backscatter.flow.lookup import TableScene
+from backscatter.flow.window import Window
 from backscatter.report.record import verdict_record
 from backscatter.store.catalogue import listed
 from backscatter.store.findings import recall
@@ -48,7 +49,6 @@ from backscatter.store.scene import StoredScene, look
 from backscatter.verdict.gather import EARLIER
 from backscatter.verdict.judge import AFTER, BEFORE, judge
 from backscatter.verdict.model import Effect, Evidence, Why
-from backscatter.verdict.scene import Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

@@ -20,6 +20,8 @@ from backscatter.decode.tunnels import DEPTH, Path, open_tunnel
 from backscatter.decode.vector.decoder import VectorDecoder
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from backscatter.capture.record import RecordBlock
@@ -62,6 +64,17 @@ def _inside(frame: bytes, network: Network, path: Path) -> Found:
     return Found(OK, path, ip)
 
 
+def in_order(quotes: Sequence[NDArray[np.void]]) -> NDArray[np.void]:
+    """Quotes from several sources as one table, in the order of their packets."""
+    # opaque items are joined and chosen whole: NumPy would do so field by field
+    opaque = f"V{QUOTE.itemsize}"
+    table = np.concatenate([part.view(opaque) for part in quotes]).view(QUOTE)
+    packet = table["packet"]
+    if (packet[1:] > packet[:-1]).all():
+        return table
+    return table.view(opaque)[np.argsort(packet, kind="stable")].view(QUOTE)
+
+
 class Decoder:
     """Fills packet columns. Keeps, across blocks and pieces, the names of scopes and tunnels and first fragments."""
 
@@ -81,27 +94,30 @@ class Decoder:
         columns["time"][:] = block.time
         columns["place"][:] = block.offset | np.int64(piece << PLACE_BITS)
         data = np.ascontiguousarray(block.data)
-        quotes = np.zeros(0, QUOTE)
+        quotes: list[NDArray[np.void]] = []
         left = np.arange(len(block))
         if self._vectorised:
             common = VectorDecoder(block, data, columns)
-            quotes = common.quotes
+            quotes += common.quotes
             self._name(common, columns)
             left = np.flatnonzero(~common.done)
-        quotes = np.concatenate([quotes, self._one_by_one(block, data.data, columns, left)])
-        quotes = quotes[np.argsort(quotes["packet"], kind="stable")]
+        quotes.append(self._one_by_one(block, data.data, columns, left))
+        packets.quotes = in_order(quotes)
         columns["quote"][:] = -1
-        columns["quote"][quotes["packet"]] = np.arange(len(quotes))
-        packets.quotes = quotes
+        columns["quote"][packets.quotes["packet"]] = np.arange(len(packets.quotes))
         return packets
 
     def _name(self, common: VectorDecoder, columns: dict[str, NDArray[Any]]) -> None:
         """Names the scopes and tunnels of the packets that were decoded in columns."""
         done = common.done
-        if done.any():
-            path = common.path[done]
-            columns["scope"][done] = common.paths.named(path, lambda path: self.scopes.number(path.scope))
-            columns["tunnels"][done] = common.paths.named(path, lambda path: self.tunnels.number(path.tunnels))
+        if not done.any():
+            return
+        ways, way = common.paths.taken(common.path[done])
+        for column, names in (
+            ("scope", [self.scopes.number(path.scope) for path in ways]),
+            ("tunnels", [self.tunnels.number(path.tunnels) for path in ways]),
+        ):
+            columns[column][done] = np.array(names, np.uint32)[way]
 
     def _one_by_one(
         self, block: RecordBlock, view: memoryview, columns: dict[str, NDArray[Any]], which: NDArray[np.intp]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from backscatter.flow.census import Census
     from backscatter.flow.read import SensorFlows
     from backscatter.flow.runs import Ints
-    from backscatter.verdict.scene import Window
+    from backscatter.flow.window import Window
 
 DAY = 24 * 3600 * 1_000_000_000
 

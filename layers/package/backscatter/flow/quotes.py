@@ -33,16 +33,27 @@ def flow_quotes(packets: Packets, traffic: Traffic) -> tuple[NDArray[np.void], I
     if not len(at):
         return np.zeros(0, FLOW_QUOTE), first_row
     quotes, pos = quotes[row[at]], traffic.pos[at]
-    flow = np.searchsorted(np.cumsum(traffic.length), at, side="right") >> 1
-    order = np.lexsort((pos, *(quotes[name] for name in _TUPLE), flow))
-    new = run_starts(flow[order])
+    half = np.searchsorted(np.cumsum(traffic.length), at, side="right")
+    flow = half >> 1
+    order = np.arange(len(at))
+    # They stand by flow, side and time already; only flows that quote several tuples, or from both sides, need a sort.
+    several = run_starts(half)
+    for name in _TUPLE:
+        several |= run_starts(quotes[name])
+    several &= ~run_starts(flow)
+    if several.any():
+        unsorted = np.flatnonzero(np.isin(flow, flow[several]))
+        part = quotes[unsorted]
+        order[unsorted] = unsorted[np.lexsort((pos[unsorted], *(part[name] for name in _TUPLE), flow[unsorted]))]
+    new = run_starts(flow)
     for name in _TUPLE:
         new |= run_starts(quotes[name][order])
     begins = np.flatnonzero(new)
     firsts = order[begins]
     count = np.diff(np.append(begins, len(order)))
-    by_time = np.lexsort((pos[firsts], flow[firsts]))
-    firsts, count = firsts[by_time], count[by_time]
+    if several.any():
+        by_time = np.lexsort((pos[firsts], flow[firsts]))
+        firsts, count = firsts[by_time], count[by_time]
     rows = np.zeros(len(firsts), FLOW_QUOTE)
     columns: dict[str, NDArray[Any]] = {name: quotes[name][firsts] for name in (*_TUPLE, "seq")}
     packet = traffic.packet[at[firsts]]

@@ -30,8 +30,8 @@ from backscatter.store.items import EXPIRES
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from backscatter.flow.window import Window
     from backscatter.store.items import Items
-    from backscatter.verdict.scene import Window
 
 SECOND = 10**9
 HOUR = 3600 * SECOND

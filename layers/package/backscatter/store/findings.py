@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any
 from backscatter.errors import StoreError
 from backscatter.finding.serial import finding_from
 from backscatter.flow.record import rfc3339
+from backscatter.flow.window import Window
 from backscatter.store.catalogue import DAY, HOUR, SECOND
 from backscatter.store.items import EXPIRES
-from backscatter.verdict.scene import Window
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -19,6 +19,7 @@ import numpy as np
 
 from backscatter.errors import StoreError
 from backscatter.finding.serial import finding_text
+from backscatter.flow.window import Window
 from backscatter.store.catalogue import HOUR, SECOND
 from backscatter.store.findings import (
     State,
@@ -40,7 +41,6 @@ from backscatter.store.findings import (
 from backscatter.store.hosts import HostHash
 from backscatter.store.items import EXPIRES
 from backscatter.store.news import gist, is_news
-from backscatter.verdict.scene import Window
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

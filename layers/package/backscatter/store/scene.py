@@ -14,11 +14,11 @@ import numpy as np
 from backscatter.errors import Hole, RequestError, StoreError
 from backscatter.flow.read import group_sensors
 from backscatter.flow.table import FLOW, FLOW_QUOTE, FlowTable
+from backscatter.flow.window import Window
 from backscatter.store import segments
 from backscatter.store.captures import segment_key
 from backscatter.store.catalogue import DAY, HOUR, listed
 from backscatter.store.hosts import HostHash
-from backscatter.verdict.scene import Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from backscatter.flow.window import Window
 from backscatter.verdict.coverage import ENOUGH_TO_ESTIMATE, share_seen
 from backscatter.verdict.facts import FULL, REORDERED
 from backscatter.verdict.model import Label, Why
-from backscatter.verdict.scene import Window
 from backscatter.verdict.surroundings import FLOOD_HOSTS, FLOOD_PORTS
 
 if TYPE_CHECKING:

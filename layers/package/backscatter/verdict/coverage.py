@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from backscatter.flow.census import Census
-    from backscatter.verdict.scene import Window
+    from backscatter.flow.window import Window
 
 SECOND = 10**9
 DAY = 24 * 3600 * SECOND

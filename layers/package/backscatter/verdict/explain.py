@@ -142,7 +142,7 @@ def _missing(facts: Facts, rule: Rule) -> Iterator[str]:
         if not facts.both_ways and rule.label is Label.UNDETERMINED:
             yield "Packets of our host in both directions, in the scope that shows the conversation."
     if rule.label is Label.BACKSCATTER and facts.total(lambda flow: flow.remote.packets) == 1 and facts.unasked_synack:
-        yield "One lone SYN+ACK probe of a scanner cannot be told from backscatter."
+        yield "Any sign that the remote was really flooded: one lone SYN+ACK may also be a scanner's probe."
 
 
 def hint(finding: Finding) -> str | None:

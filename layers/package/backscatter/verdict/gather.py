@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from backscatter.flow.address import Address
     from backscatter.flow.table import FlowTable
-    from backscatter.verdict.scene import Window
+    from backscatter.flow.window import Window
 
 #: Flows of the tuple that ended up to this long before a conversation still belong to its story (ns).
 EARLIER = 15 * 60 * 10**9

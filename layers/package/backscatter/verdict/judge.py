@@ -12,6 +12,7 @@ from backscatter.finding.model import End
 from backscatter.flow.address import Address
 from backscatter.flow.protocol import proto_number
 from backscatter.flow.table import FlowTable
+from backscatter.flow.window import Window
 from backscatter.verdict.caps import WINDOW_SHARE, Boost, Cap, weighed
 from backscatter.verdict.coverage import coverage_of, share_seen
 from backscatter.verdict.explain import evidence_of, hint, summary_of, victim_of
@@ -19,7 +20,6 @@ from backscatter.verdict.facts import Facts
 from backscatter.verdict.gather import EARLIER, Gathered, Wanted, gather
 from backscatter.verdict.model import Effect, Evidence, Label, Verdict, Why
 from backscatter.verdict.rules import R18, RULES, Rule
-from backscatter.verdict.scene import Window
 from backscatter.verdict.surroundings import Neighbourhood, Surroundings
 
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -11,14 +10,7 @@ if TYPE_CHECKING:
     from backscatter.flow.address import Address
     from backscatter.flow.census import Census
     from backscatter.flow.table import FlowTable
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """A stretch of time, both ends included, ns since 1970-01-01 UTC."""
-
-    start: int
-    end: int
+    from backscatter.flow.window import Window
 
 
 class Scene(Protocol):

@@ -10,8 +10,8 @@ import numpy as np
 
 from backscatter.decode.columns import DNS_ANSWER, NTP_ANSWER
 from backscatter.flow.table import HAS_RST, HAS_SYN, HAS_SYNACK
+from backscatter.flow.window import Window
 from backscatter.verdict.conversation import ICMP, ICMP6, ICMP_REPLIES, TCP, UDP, ends_at
-from backscatter.verdict.scene import Window
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backscatter.decode import tunnels
-from backscatter.decode.columns import NON_IP, QUOTE
+from backscatter.decode.columns import NON_IP
 from backscatter.decode.link import IPV4, IPV6, TRANSPARENT_ETHERNET, VLAN_TAGS, Network
 from backscatter.decode.transport import UDP
 from backscatter.decode.tunnels import Path, Tunnel
@@ -95,7 +95,7 @@ class VectorDecoder:
 
     done    the packets that were decoded; the others are for the reference decoder
     path    numbers in `paths` of the ways of those that were
-    quotes  what ICMP errors among them quote, in any order
+    quotes  what ICMP errors among them quote: tables as QUOTE, in any order
     """
 
     def __init__(self, block: RecordBlock, data: Bytes, columns: Columns) -> None:
@@ -105,14 +105,9 @@ class VectorDecoder:
         self.done = np.zeros(count, np.bool_)
         self._data = data
         self._columns = columns
-        self._quotes: list[NDArray[np.void]] = []
+        self.quotes: list[NDArray[np.void]] = []
         for start in range(0, count, TILE):
             self._tile(block, slice(start, min(count, start + TILE)))
-
-    @property
-    def quotes(self) -> NDArray[np.void]:
-        """What was quoted, as QUOTE."""
-        return np.concatenate([np.zeros(0, QUOTE), *self._quotes])
 
     def _tile(self, block: RecordBlock, span: slice) -> None:
         links = block.linktype[span]
@@ -131,7 +126,7 @@ class VectorDecoder:
                     self._network(tile, kind, group, MOST_TUNNELS)
         for table in tile.quotes:
             table["packet"] += span.start
-            self._quotes.append(table)
+            self.quotes.append(table)
 
     def _linked(self, link: int, group: Group) -> Iterator[tuple[int, Group]]:
         """What frames of a link type carry, sorted by kind."""

@@ -51,7 +51,7 @@ class Paths:
         ways = (go(values[key >> VALUE_BITS], key & (1 << VALUE_BITS) - 1) for key in keys.tolist())
         return np.array([self._names.number(way) for way in ways], np.int64)[positions]
 
-    def named(self, path: Ints, name: Callable[[Path], int]) -> NDArray[np.uint32]:
-        """For each packet the number that `name` gives its way."""
-        keys, positions = distinct(path)
-        return np.array([name(self._names.values[key]) for key in keys.tolist()], np.uint32)[positions]
+    def taken(self, path: Ints) -> tuple[list[Path], NDArray[np.intp]]:
+        """The different ways among `path`, and for each packet the position of its own in them."""
+        numbers, positions = distinct(path)
+        return [self._names.values[number] for number in numbers.tolist()], positions

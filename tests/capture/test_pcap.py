@@ -92,21 +92,21 @@ def test_a_file_cut_in_a_record_gives_every_packet_before_and_says_so(missing):
     assert "cut short" in damage.reason
 
 
-def test_a_lie_in_a_length_loses_what_follows_and_says_how_much():
+def test_a_lie_in_a_length_loses_its_record_and_says_so():
     record = 16 + len(FRAME)
     data = bytearray(pcap([(T, FRAME), (T + 1, FRAME), (T + 2, FRAME)]))
     data[24 + record + 8 : 24 + record + 12] = b"\xff\xff\xff\x7f"
-    reader, (block,) = read(bytes(data))
-    assert block.time.tolist() == [T]
+    reader, blocks = read(bytes(data))
+    assert [time for block in blocks for time in block.time.tolist()] == [T, T + 2]
     (damage,) = reader.damage
-    assert (damage.offset, damage.length, damage.after) == (24 + record, 2 * record, T)
+    assert (damage.offset, damage.length, damage.after, damage.before) == (24 + record, record, T, T + 2)
     assert reader.expanded == len(data)
 
 
 def test_records_come_in_bounded_blocks_with_offsets_that_go_on(monkeypatch):
     monkeypatch.setattr(reader_module, "CHUNK", 1000)
     monkeypatch.setattr(reader_module, "MOST_RECORDS", 5)
-    _, blocks = read(pcap([(T + i, FRAME) for i in range(100)]))
+    _, blocks = read(pcap([(T + i, FRAME) for i in range(100)]), record_bytes=len(FRAME))
     assert max(len(block) for block in blocks) == 5
     assert max(len(block.data) for block in blocks) <= 1000
     assert np.concatenate([block.time for block in blocks]).tolist() == [T + i for i in range(100)]
@@ -117,7 +117,7 @@ def test_records_come_in_bounded_blocks_with_offsets_that_go_on(monkeypatch):
 def test_a_record_longer_than_a_block_is_still_read(monkeypatch):
     monkeypatch.setattr(reader_module, "CHUNK", 32)
     reader, blocks = read(pcap([(T, FRAME), (T + 1, FRAME)]))
-    assert [block.time.tolist() for block in blocks] == [[T], [T + 1]]
+    assert [time for block in blocks for time in block.time.tolist()] == [T, T + 1]
     assert reader.damage == []
 
 

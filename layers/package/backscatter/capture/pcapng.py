@@ -80,6 +80,8 @@ def read_packet(
             return "a simple packet block has no interface or no length"
         (wirelen,) = struct.unpack_from(order + "I", data, start)
         interface, body = interfaces[0], start + 4
+        if end - body - wirelen > 3:
+            return f"a simple packet block claims a packet of {wirelen} bytes, less than it holds"
         caplen = min(wirelen, interface.snaplen or wirelen, end - body)
         return Record(body, caplen, wirelen, before, at, interface.linktype)
     if end - start < 20:
@@ -108,6 +110,21 @@ class PcapngWalker:
         self._number = -1
         self._before = 0
         self._drops: dict[tuple[int, int], int] = {}
+        self._torn = self._uncertain = False
+
+    @property
+    def order(self) -> str:
+        """Byte order of the section."""
+        return self._section.order
+
+    @property
+    def interfaces(self) -> int:
+        """How many interfaces were described so far in the section."""
+        return len(self._interfaces)
+
+    def tear(self) -> None:
+        """Notes that blocks of the section were lost, interface descriptions perhaps among them."""
+        self._torn = True
 
     @property
     def dropped(self) -> int | None:
@@ -128,9 +145,9 @@ class PcapngWalker:
 
     def walk(self, data: bytearray, start: int, base: int, most: int) -> Walk:
         """Walks blocks of `data` from index `start` on, at most `most` packets; `base` is the offset of data[0]."""
-        run = (
-            packet_run(data, start, base, self._current(), self._limits.block_bytes, most) if self._interfaces else None
-        )
+        run = None
+        if self._interfaces and not self._uncertain:
+            run = packet_run(data, start, base, self._current(), self._limits.block_bytes, most)
         if run:
             block, at = run
             self._before = int(block.time[-1])
@@ -175,18 +192,23 @@ class PcapngWalker:
             self._section = Section(base + at, order, ())
             self._interfaces = []
             self._number += 1
+            self._torn = self._uncertain = False
             if not fits:
                 walk.lie, walk.over = f"more than {self._limits.sections} sections (limit sections)", True
         elif kind == INTERFACE:
             interface = read_interface(data, start, end, order)
             # a short description still counts, or the numbers of those behind it would shift
             self._interfaces.append(interface or Interface(linktype=0xFFFF))
+            # numbers count from the section's start: behind a gap only interfaces that are all alike have one
+            self._uncertain |= self._torn and len(set(self._interfaces)) > 1
             if self._kept + len(self._interfaces) > self._limits.interfaces:
                 walk.lie, walk.over = f"more than {self._limits.interfaces} interfaces (limit interfaces)", True
             if interface is None:
                 walk.skipped.append((at, next_at - at, "an interface description is too short"))
         elif kind in {PACKET, SIMPLE_PACKET, OLD_PACKET}:
-            record = read_packet(kind, data, start, end, self._current(), at=base + at, before=self._before)
+            record: Record | str = "the description of a packet's interface may have been lost"
+            if not self._uncertain:
+                record = read_packet(kind, data, start, end, self._current(), at=base + at, before=self._before)
             if isinstance(record, str):
                 walk.skipped.append((at, next_at - at, record))
             else:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from backscatter.capture.expand import Expanded
-from backscatter.capture.layout import Layout
+from backscatter.capture.layout import NANO, Layout
 from backscatter.capture.limits import Limits
 from backscatter.capture.pcap import FILE_HEADER, pcap_layout, walk_pcap
 from backscatter.capture.pcapng import PcapngWalker, section_order
 from backscatter.capture.record import Damage, RecordBlock
+from backscatter.capture.resync import CUT_SHORT, Blocks, Headers, Inspection, cut_short
 from backscatter.capture.seems import seems
 from backscatter.errors import LimitExceeded, NotACapture
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 #: Bytes of the expanded stream held at a time, and records in one block.
 CHUNK = 8 * 2**20
 MOST_RECORDS = 131072
+
+#: Holes that are read on behind; a capture that has more was made so.
+MOST_HOLES = 10000
 
 NO_TIMES = np.zeros(0, np.int64)
 
@@ -46,6 +50,9 @@ class Reader:
         self._limits = limits
         self._walker = PcapngWalker(layout, limits) if layout.container == "pcapng" else None
         self._last: int | None = None
+        self._hole: tuple[int, str] | None = None  # offset and reason of damage whose end was not found yet
+        self._held: RecordBlock | None = None  # the record before it, which may be damaged too
+        self._holes = 0
         self.name = name
         self.layout = layout
         self.damage: list[Damage] = []
@@ -69,34 +76,81 @@ class Reader:
         data, base = bytearray(), 0
         if not self._walker:
             base = len(self._source.read(FILE_HEADER))
-        wants = 1
-        while True:
+        wants, ended = 1, False
+        while not ended:
             held = data
             data = bytearray(max(CHUNK, wants))
             data[: len(held)] = held
             got = self._source.fill(memoryview(data)[len(held) :])
+            ended = len(held) + got < len(data)
             del data[len(held) + got :]
-            at = 0
-            while True:
-                walk = self._walk(data, at, base)
-                yield from self._told(data, base, walk)
-                at = walk.at
-                if walk.lie or walk.wants:
-                    break
-            data, base, wants = data[at:], base + at, walk.wants
-            if walk.lie:
-                self._give_up(base, len(data), walk)
-                break
-            if not got or self._source.stopped:
-                self._end(base, data, walk)
-                break
+            at, wants = 0, 0
+            while not wants:
+                if self._hole is None:
+                    walk = self._walk(data, at, base, ended=ended)
+                    yield from self._told(data, base, walk)
+                    at, wants = self._astray(walk, data, base, ended=ended)
+                else:
+                    at, wants = self._look(data, at, base, ended=ended)
+            data, base = data[at:], base + at
+        yield from self._end()
         if self._walker:
             self._walker.close()
 
-    def _walk(self, data: bytearray, at: int, base: int) -> Walk:
+    def _walk(self, data: bytearray, at: int, base: int, *, ended: bool) -> Walk:
         if self._walker:
             return self._walker.walk(data, at, base, MOST_RECORDS)
-        return walk_pcap(data, at, base, self.layout, self._limits, MOST_RECORDS)
+        walk = walk_pcap(data, at, base, self.layout, self._limits, MOST_RECORDS)
+        return Inspection(walk, self._headers(data, ended=ended), self._last).mended() if walk.told(data) else walk
+
+    def _headers(self, data: bytearray, *, ended: bool) -> Headers:
+        layout, section = self.layout, self.layout.sections[0]
+        ticks, longest = section.interfaces[0].ticks, self._limits.record_bytes
+        return Headers(data, section.order, layout.header, ticks, longest, layout.swapped, ended)
+
+    def _astray(self, walk: Walk, data: bytearray, base: int, *, ended: bool) -> tuple[int, int]:
+        """Where to go on after a walk, and how many bytes are needed from there; notes a hole where it cannot go on."""
+        at, lie = walk.at, walk.lie
+        if not lie and ended and walk.wants and at < len(data):
+            lie = cut_short(walk, len(data))
+        if walk.over:
+            self.stopped = LimitExceeded(self.name, base + at, lie)
+        if not lie:
+            return at, walk.wants
+        self._hole, self._held = (base + at, lie), walk.held
+        self._holes += 1
+        if walk.over or self._holes > MOST_HOLES:
+            self._source.skip(sys.maxsize)
+            return at, 1
+        if walk.found >= 0:
+            return self._closed(base, walk.found), 0
+        return at + 1, 0
+
+    def _look(self, data: bytearray, at: int, base: int, *, ended: bool) -> tuple[int, int]:
+        """Where records begin again from `at` on, or how far it was looked for them and the bytes needed from there."""
+        candidates: Headers | Blocks
+        if self._walker:
+            longest = self._limits.record_bytes + 65536
+            candidates = Blocks(data, self._walker.order, self._walker.interfaces, longest, ended)
+            found = candidates.find(at)
+        else:
+            candidates = self._headers(data, ended=ended)
+            found = candidates.find(at, None if self._last is None else self._last // NANO)
+        if found >= 0:
+            return self._closed(base, found), 0
+        return (at if ended else max(at, len(data) - candidates.reach)), 2 * candidates.reach
+
+    def _closed(self, base: int, found: int) -> int:
+        """Notes what the hole that ends at index `found` cost."""
+        if self._hole:
+            offset, lie = self._hole
+            if self._held:
+                offset = int(self._held.offset[0])
+            self._hole = self._held = None
+            self._note(Damage(offset, base + found - offset, lie, self._last))
+            if self._walker:
+                self._walker.tear()
+        return found
 
     def _told(self, data: bytearray, base: int, walk: Walk) -> Iterator[RecordBlock]:
         """The walk's records as a block; what it skipped goes into `damage` between its neighbours' times."""
@@ -128,22 +182,22 @@ class Reader:
         length = last.length + damage.length
         self.damage[-1] = Damage(last.offset, length, "damage in many places", last.after, damage.before)
 
-    def _give_up(self, offset: int, held: int, walk: Walk) -> None:
-        """Nothing from `offset` on can be trusted. Finding the next plausible record is where this could go on."""
-        if walk.over:
-            self.stopped = LimitExceeded(self.name, offset, walk.lie)
-        self._note(
-            Damage(offset, held + self._source.skip(sys.maxsize), f"{walk.lie}; nothing behind it was read", self._last)
-        )
-
-    def _end(self, offset: int, rest: bytearray, walk: Walk) -> None:
-        """The stream is over; what is left of it is a record cut short."""
-        self.stopped = self._source.stopped
-        reasons = [self._source.trouble] if self._source.trouble else []
-        if rest:
-            reasons.append(f"the last record needs {walk.wants} bytes or more, {len(rest)} are there")
-        if reasons:
-            self._note(Damage(offset, len(rest), "cut short: " + "; ".join(reasons), self._last))
+    def _end(self) -> Iterator[RecordBlock]:
+        """The stream is over: notes how, unless it is with the last record. Gives what was held back."""
+        if self._held:
+            self._last = int(self._held.time[0])
+            yield self._held
+        self.stopped = self.stopped or self._source.stopped
+        trouble, end = self._source.trouble, self._source.position
+        offset, lie = self._hole or (end, "")
+        if lie and not lie.startswith(CUT_SHORT):
+            lie += "; nothing behind it was read"
+        if trouble and not lie.startswith(CUT_SHORT):
+            lie = "; ".join(filter(None, [lie, CUT_SHORT + trouble]))
+        elif trouble:
+            lie = f"{CUT_SHORT}{trouble}; {lie.removeprefix(CUT_SHORT)}"
+        if lie:
+            self._note(Damage(offset, end - offset, lie, self._last))
 
 
 def open_capture(stream: BinaryIO, name: str, limits: Limits | None = None) -> Reader:

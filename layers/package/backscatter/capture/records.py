@@ -43,6 +43,8 @@ class Walk:
     wants     bytes from `at` on that are needed to go on; 0 where nothing but the buffer's end is in the way
     lie       why nothing behind `at` can be trusted; "" where it can
     over      whether that is because a limit on counts was passed
+    found     index behind a lie where records begin again; -1 where that is not known
+    held      the record before a lie if it may be damaged too: it is not if no records follow
     skipped   (index, length, reason) of what could not be read but did no harm to what follows
     """
 
@@ -52,6 +54,8 @@ class Walk:
     wants: int = 0
     lie: str = ""
     over: bool = False
+    found: int = -1
+    held: RecordBlock | None = None
     skipped: list[tuple[int, int, str]] = field(default_factory=list)
 
     def told(self, data: Buffer) -> RecordBlock | None:

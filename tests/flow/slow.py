@@ -209,7 +209,7 @@ def slow_flows(packets: Packets) -> list[list[dict]]:
             now = using[key] = Open([], row["time"], {}, [])
             flows.append(now.packets)
         elif row["time"] - now.last > (300 if tcp else 60) * SECOND:
-            now.packets, now.since = [], []
+            now.packets, now.since, now.syns = [], [], {}
             flows.append(now.packets)
         elif fresh:
             finned = {who for who, bits in now.since if bits & FIN}

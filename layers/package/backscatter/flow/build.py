@@ -32,6 +32,8 @@ UDP = 17
 #: Packets and flows that are worked on at a time: what is computed of them stays in the processor's cache.
 PORTION_PACKETS, PORTION_FLOWS = 1 << 16, 1 << 13
 
+_ASSEMBLED = 1 << 10
+
 #: Columns that a flow takes over from its first packet.
 _OF_FIRST = (
     "scope",
@@ -70,16 +72,30 @@ def build_flows(
         Rows ordered by start, then by the place of the first packet. The same packets in any other order give the same
         table. `backscatter.flow.conversation` says what one flow is, `backscatter.flow.table` what its fields mean.
     """
-    traffic = conversations(packets)
-    rows = np.zeros(traffic.flows, FLOW)
-    quotes, first_quote = flow_quotes(packets, traffic)
-    for begin, end, shape in _portions(traffic):
-        _fill(rows[begin:end], packets, shape, traffic.head[begin:end])
-    rows["quote"] = first_quote
+    rows, quotes = flow_rows(packets, conversations(packets))
     return FlowTable(rows, quotes, tuple(scopes), tuple(tunnels), (sensor,), tuple(pieces))
 
 
-def _portions(traffic: Traffic) -> Iterator[tuple[int, int, Shape]]:
+def flow_rows(packets: Packets, traffic: Traffic) -> tuple[NDArray[np.void], NDArray[np.void]]:
+    """The rows (FLOW) of packets sorted into flows, and their quotes (FLOW_QUOTE)."""
+    rows = np.empty(traffic.flows, FLOW)
+    quotes, first_quote = flow_quotes(packets, traffic)
+    for begin, end, shape in portions(traffic):
+        columns = _columns(packets, shape, traffic.head[begin:end])
+        _assemble(rows[begin:end], columns | {"quote": first_quote[begin:end]})
+    return rows, quotes
+
+
+def _assemble(rows: NDArray[np.void], columns: Mapping[str, NDArray[Any]]) -> None:
+    """Fill rows from a column for each field, so many at a time that they stay in cache: fields lie far apart."""
+    for begin in range(0, len(rows), _ASSEMBLED):
+        some = slice(begin, begin + _ASSEMBLED)
+        part = rows[some]
+        for name, column in columns.items():
+            part[name] = column[some]
+
+
+def portions(traffic: Traffic) -> Iterator[tuple[int, int, Shape]]:
     """Runs of whole flows: the first, the one behind the last, and their packets."""
     behind = np.cumsum(traffic.length[0::2] + traffic.length[1::2])
     begin = packets_before = 0
@@ -91,33 +107,38 @@ def _portions(traffic: Traffic) -> Iterator[tuple[int, int, Shape]]:
         begin, packets_before = end, some.stop
 
 
-def _fill(rows: NDArray[np.void], packets: Packets, shape: Shape, head: Ints) -> None:
-    """Fill the rows of some flows."""
-    for name in _OF_FIRST:
-        rows[name] = packets[name][head]
-    rows["has_ports"] = (packets["traits"][head] & HAS_PORTS) != 0
-    _put(rows, slice(None), side_columns(packets, shape))
-    rows["start"] = rows["src_first"]
-    rows["end"] = np.maximum(rows["src_last"], rows["dst_last"])
-    is_tcp = packets["proto"][head] == TCP
+def _columns(packets: Packets, shape: Shape, head: Ints) -> dict[str, NDArray[Any]]:
+    """A column for every field of FLOW except `sensor` and `quote`, one entry a flow."""
+    columns = {name: packets[name][head] for name in _OF_FIRST}
+    columns["sensor"] = np.zeros(len(head), np.uint16)
+    columns["has_ports"] = (packets["traits"][head] & HAS_PORTS) != 0
+    halves = side_columns(packets, shape)
+    first, last = halves["first"], halves["last"]
+    columns["start"], columns["end"] = first[0::2], np.maximum(last[0::2], last[1::2])
+    is_tcp = columns["proto"] == TCP
     if is_tcp.all():
-        _fill_tcp(rows, slice(None), Halves(packets, shape))
-        return
-    if is_tcp.any():
-        _fill_tcp(rows, np.flatnonzero(is_tcp), Halves(packets, shape.only(is_tcp)))
-    is_udp = packets["proto"][head] == UDP
-    rows["history"][is_udp] = udp_histories(shape.length)[is_udp]
+        columns["history"], columns["conn_state"], of_tcp = _of_tcp(Halves(packets, shape))
+        return columns | _sided(halves | of_tcp)
+    columns["history"] = np.where(columns["proto"] == UDP, udp_histories(shape.length), b"").astype(FLOW["history"])
+    columns["conn_state"] = np.zeros(len(head), np.uint8)
+    histories, states, of_tcp = _of_tcp(Halves(packets, shape.only(is_tcp)))
+    columns["history"][is_tcp], columns["conn_state"][is_tcp] = histories, states
+    where = np.flatnonzero(np.repeat(is_tcp, 2))
+    for name, column in of_tcp.items():
+        halves[name] = np.zeros(len(shape.length), column.dtype)
+        halves[name][where] = column
+    return columns | _sided(halves)
 
 
-def _put(rows: NDArray[np.void], which: slice | Ints, columns: Mapping[str, NDArray[Any]]) -> None:
-    """Columns of halves into the fields of either side."""
-    for name, column in columns.items():
-        rows[f"src_{name}"][which] = column[0::2]
-        rows[f"dst_{name}"][which] = column[1::2]
+def _sided(halves: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Columns of halves as columns of either side."""
+    return {
+        f"{side}_{name}": column[at::2] for at, side in enumerate(("src", "dst")) for name, column in halves.items()
+    }
 
 
-def _fill_tcp(rows: NDArray[np.void], which: slice | Ints, halves: Halves) -> None:
-    """Fill what only TCP has; `which` rows the halves belong to."""
+def _of_tcp(halves: Halves) -> tuple[NDArray[np.bytes_], NDArray[np.uint8], dict[str, NDArray[Any]]]:
+    """What only TCP has: histories and conn_states of flows, and columns of halves."""
     columns = tcp_columns(halves)
     told, first = first_acks(halves)
     order = orderly(halves, told, first)
@@ -132,8 +153,6 @@ def _fill_tcp(rows: NDArray[np.void], which: slice | Ints, halves: Halves) -> No
         half = np.repeat(few, 2)
         columns["segments"][half], columns["lost"][half] = losses(some, unruly.sequence)
         columns["ack_beyond"][half] = ack_beyond(some)
-    _put(rows, which, columns)
     ends = endpoints(halves)
     written = histories(halves, ends, unruly)
-    rows["history"][which] = written
-    rows["conn_state"][which] = conn_states(ends, written, columns["data"])
+    return written, conn_states(ends, written, columns["data"]), columns

@@ -40,6 +40,7 @@ class Traffic:
     pos      int64, the packet's number in the order of (time, place): which came first
     length   int64, packets of each half (2 * flow + side); side 0 is src, the sender of the flow's first packet
     head     int64, one entry a flow: index into the packet table of its first packet
+    chain    int64, one entry a flow: flows of one tuple that no silence parts have the same
     """
 
     flows: int
@@ -47,9 +48,23 @@ class Traffic:
     pos: Ints
     length: Ints
     head: Ints
+    chain: Ints
+
+    def only(self, flows: Bools) -> Traffic:
+        """The flows that a mask picks, in their order, numbered anew."""
+        halves = np.repeat(flows, 2)
+        packets = np.repeat(halves, self.length)
+        return Traffic(
+            int(np.count_nonzero(flows)),
+            self.packet[packets],
+            self.pos[packets],
+            self.length[halves],
+            self.head[flows],
+            self.chain[flows],
+        )
 
 
-def conversations(packets: Packets) -> Traffic:
+def conversations(packets: Packets, settled: Bools | None = None) -> Traffic:
     """Sort the packets of a table into flows. Only packets with status OK take part, in the order of (time, place).
 
     A flow is one tuple (scope, IP version, protocol, both endpoints with ports) without a silence longer than the
@@ -57,19 +72,22 @@ def conversations(packets: Packets) -> Traffic:
     Later fragments, which carry no ports, are flows without ports.
 
     A tuple that is used again is a new flow: a SYN (ACK, RST and FIN off) begins one when its seq differs from
-    that side's SYN before it (a retransmission does not) and when, since the flow's begin or the last SYN with a new
-    seq, somebody sent RST or both sides sent FIN. Packets between an RST and such a SYN stay with the old flow: an RST
-    may be forged or late, and then the conversation goes on behind it. SYN+ACKs never begin a flow on a tuple in use.
+    that side's SYN before it (a retransmission does not; SYNs before a silence are forgotten) and when, since the
+    flow's begin or the last SYN with a new seq, somebody sent RST or both sides sent FIN. Packets between an RST and
+    such a SYN stay with the old flow: an RST may be forged or late, and then the conversation goes on behind it.
+    SYN+ACKs never begin a flow on a tuple in use.
     Splitting hides nothing from a judge, who joins all flows of a tuple.
+
+    `settled` tells packets between which there was no silence, though some that filled it may be gone.
     """
     chosen = _in_time(packets)
     if not len(chosen):
         none = np.zeros(0, np.int64)
-        return Traffic(0, none, none, none, none)
+        return Traffic(0, none, none, none, none, none)
     taken = None if len(chosen) == len(packets) and _is_whole(chosen) else chosen
     key, forward = _keys(packets, taken)
     runs = _grouped(key, forward)
-    _split(packets, chosen, forward, runs)
+    _split(packets, chosen, forward, runs, settled)
     at = np.flatnonzero(runs.new_half)
     length = np.diff(np.append(at, len(chosen)))
     first = runs.order[at]
@@ -88,8 +106,9 @@ def conversations(packets: Packets) -> Traffic:
     source = np.repeat(begins, lengths)
     source += np.arange(len(chosen))
     pos = runs.order[source]
-    head = head[by_start]
-    return Traffic(flows, *((pos, pos) if taken is None else (chosen[pos], pos)), lengths, chosen[head])
+    chain = np.cumsum(runs.new_chain[at][new_flow], dtype=np.int64)
+    packet = pos if taken is None else chosen[pos]
+    return Traffic(flows, packet, pos, lengths, chosen[head[by_start]], chain[by_start])
 
 
 def _in_time(packets: Packets) -> Ints:
@@ -158,11 +177,13 @@ class _Runs:
     order     the packets' numbers in the order of time
     new_flow  True where another flow begins
     new_half  True where another flow or another direction begins
+    new_chain True where another tuple begins, or the same one behind a silence
     """
 
     order: Ints
     new_flow: Bools
     new_half: Bools
+    new_chain: Bools
 
 
 def _grouped(key: list[NDArray[np.uint64]], forward: Bools) -> _Runs:
@@ -205,10 +226,10 @@ def _grouped(key: list[NDArray[np.uint64]], forward: Bools) -> _Runs:
             new_hash[mixed_up] |= run_starts(column[part])
         new_flow = new_hash
         new_half[mixed_up] = new_hash[mixed_up] | run_starts(forward[part])
-    return _Runs(order, new_flow, new_half)
+    return _Runs(order, new_flow, new_half, new_flow)
 
 
-def _split(packets: Packets, chosen: Ints, forward: Bools, runs: _Runs) -> None:
+def _split(packets: Packets, chosen: Ints, forward: Bools, runs: _Runs, settled: Bools | None) -> None:
     """Split tuples into flows where they fell silent or were used again; see `conversations` for the rule.
 
     Few tuples can have been: those whose packets span more than the time-out, and those with a SYN behind a FIN or
@@ -242,40 +263,53 @@ def _split(packets: Packets, chosen: Ints, forward: Bools, runs: _Runs) -> None:
     part = runs.order[where]
     by_time = np.lexsort((part, tuples))
     part, tuples = part[by_time], tuples[by_time]
-    start = _flow_starts(packets, chosen[part], run_starts(tuples), forward[part])
-    flow = np.cumsum(start)
+    index, new_tuple = chosen[part], run_starts(tuples)
+    new_chain = new_tuple | _silences(packets, index, new_tuple, settled)
+    start = new_chain | _reuses(packets, index, new_chain, forward[part])
+    flow, chain = np.cumsum(start), np.cumsum(new_chain)
     by_half = np.lexsort((part, forward[part], flow))
     part, flow = part[by_half], flow[by_half]
     runs.order[where] = part
+    runs.new_chain = runs.new_flow.copy()
+    runs.new_chain[where] = run_starts(chain[by_half])
     runs.new_flow[where] = run_starts(flow)
     runs.new_half[where] = run_starts(flow << 1 | forward[part])
 
 
-def _flow_starts(packets: Packets, index: Ints, new_key: Bools, forward: Bools) -> Bools:
-    """True at the first packet of each flow, for packets grouped by tuple; see `conversations` for the rule."""
+def _silences(packets: Packets, index: Ints, new_tuple: Bools, settled: Bools | None) -> Bools:
+    """True at packets that the same tuple's packet before is further off than the time-out."""
     time = packets["time"][index]
     idle = np.where(packets["proto"][index] == TCP, TCP_IDLE, OTHER_IDLE).astype(np.uint64)
-    start = new_key.copy()
-    start[1:] |= ~new_key[1:] & (_elapsed(time[:-1], time[1:]) > idle[1:])
+    silence = ~new_tuple
+    silence[1:] &= _elapsed(time[:-1], time[1:]) > idle[1:]
+    if settled is not None:
+        held = settled[index]
+        silence[1:] &= ~(held[1:] & held[:-1])
+    return silence
+
+
+def _reuses(packets: Packets, index: Ints, start: Bools, forward: Bools) -> Bools:
+    """True at SYNs that begin a flow, in the chains of packets that begin at `start`; see `conversations`."""
+    reuse = np.zeros(len(index), np.bool_)
     flags = np.where(packets["proto"][index] == TCP, packets["flags"][index], np.uint8(0))
     syn = np.flatnonzero((flags & (SYN | ACK | RST | FIN)) == SYN)
     if not len(syn):
-        return start
-    # SYNs whose number is not that of the SYN before on the same side of the same tuple
-    sender = (np.cumsum(new_key, dtype=np.int64)[syn] - 1) << 1 | forward[syn]
+        return reuse
+    # SYNs whose number is not that of the SYN before on the same side of the same chain
+    sender = (np.cumsum(start, dtype=np.int64)[syn] - 1) << 1 | forward[syn]
     by_sender = sorted_order(sender)
     seq = packets["seq"][index[syn]]
     fresh_here = run_starts(sender[by_sender]) | run_starts(seq[by_sender])
     fresh = np.zeros(len(index), np.bool_)
     fresh[syn[by_sender[fresh_here]]] = True
-    # what was said since the last such SYN, or the flow's begin
+    # what was said since the last such SYN, or the chain's begin
     restart = np.flatnonzero(start | fresh)
     ended = np.zeros(len(restart), np.bool_)
     resets = _since(restart, (flags & RST) != 0)
     fins = [_since(restart, ((flags & FIN) != 0) & way) for way in (forward, ~forward)]
     ended[1:] = (resets > 0) | ((fins[0] > 0) & (fins[1] > 0))
-    start[restart[ended & fresh[restart]]] = True
-    return start
+    reuse[restart[ended & fresh[restart]]] = True
+    return reuse & ~start
 
 
 def _elapsed(earlier: Ints, later: Ints) -> NDArray[np.uint64]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from backscatter.decode.columns import ACK, RST, SYN
+from backscatter.flow.held import absorbed_by
 from backscatter.flow.runs import NO_NUMBER, run_starts
 from backscatter.flow.sequence import FAR, highest_ack, holes
 
@@ -44,13 +45,26 @@ def losses(halves: Halves, sequence: Sequence) -> tuple[Ints, Ints]:
     takes = sequence.end > sequence.begin
     half, begin, end = sequence.half[takes], sequence.begin[takes], sequence.end[takes]
     where, low, high = holes(half, begin, end, floor, ceiling)
-    largest = np.maximum(halves.reduced(np.maximum, halves.payload), 0)
+    largest = np.maximum(halves.reduced(np.maximum, _single_payloads(halves)), 0)
     largest = np.where(largest > 0, largest, FULL_SEGMENT)
     count = -((low - high) // largest[where])
     count[_is_keepalive(halves, sequence, where, low, high)] = 0
     lost = np.bincount(where, count, halves.count).astype(np.int64)
-    seen = np.bincount(half[begin < ceiling[half]], minlength=halves.count)
+    counts = begin < ceiling[half]
+    seen = np.bincount(half[counts], minlength=halves.count)
+    more, absorbed = absorbed_by(halves.packets, halves.shape.packet[sequence.index[takes][counts]])
+    np.add.at(seen, half[counts][more], absorbed["segments"])
     return seen + lost, lost
+
+
+def _single_payloads(halves: Halves) -> Ints:
+    """Payload of each packet: of one that absorbed others, the largest."""
+    more, absorbed = absorbed_by(halves.packets, halves.shape.packet)
+    if not len(more):
+        return halves.payload
+    single = halves.payload.copy()
+    single[more] = absorbed["largest"]
+    return single
 
 
 def _floor(halves: Halves, sequence: Sequence) -> Ints:

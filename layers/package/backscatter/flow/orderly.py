@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from backscatter.decode.columns import FIN, RST, SYN
+from backscatter.flow.held import absorbed_by
 from backscatter.flow.runs import order_within, run_starts
 
 if TYPE_CHECKING:
@@ -31,13 +32,19 @@ class Orderly:
     """What is known without looking at intervals.
 
     flows       which flows are in order; what is below means nothing for the others
+    mutual      flows of which both sides sent something that is no RST
     segments    one entry a half: segments with sequence space that the other side acknowledged
     ack_beyond  one entry a half: highest ack beyond the first, in bytes
+    acked       one entry a packet: bytes of the other side that it acknowledges
+    end         one entry a packet: bytes of its own side up to its end
     """
 
     flows: Bools
+    mutual: Bools
     segments: Ints
     ack_beyond: Ints
+    acked: NDArray[np.uint32]
+    end: NDArray[np.uint32]
 
 
 def orderly(halves: Halves, told: Bools, first_told: Ints) -> Orderly:
@@ -62,7 +69,8 @@ def orderly(halves: Halves, told: Bools, first_told: Ints) -> Orderly:
     tried = mutual & ~torn_flow & shaken
     settled = np.where(mutual, tried, alone)
     if not tried.any():
-        return Orderly(settled, segments, beyond)
+        nothing = np.zeros(len(length), np.uint32)
+        return Orderly(settled, mutual, segments, beyond, nothing, nothing)
     origin = np.zeros(halves.count, np.uint32)
     origin[halves.present] = halves.seq[halves.start]
     told = told & np.repeat(tried.repeat(2), halves.shape.length)
@@ -76,7 +84,9 @@ def orderly(halves: Halves, told: Bools, first_told: Ints) -> Orderly:
     begin = halves.seq - np.repeat(origin, halves.shape.length)
     counts = np.flatnonzero((length > 0) & (begin < ceiling) & ((halves.flags & RST) == 0))
     segments[:] = halves.counted(counts)
-    return Orderly(settled, segments, beyond)
+    more, absorbed = absorbed_by(halves.packets, halves.shape.packet[counts])
+    np.add.at(segments, halves.half[counts[more]], absorbed["segments"])
+    return Orderly(settled, mutual, segments, beyond, acked, begin + length)
 
 
 def _torn(halves: Halves, length: NDArray[np.uint32]) -> Bools:

@@ -8,6 +8,7 @@ import numpy as np
 
 from backscatter.decode.columns import ACK, FIN, NOWHERE, RST, SYN
 from backscatter.flow.conversation import SECOND
+from backscatter.flow.held import absorbed_by
 from backscatter.flow.runs import run_starts, tally, unwrapped
 from backscatter.flow.table import HAS_RST, HAS_SYN, HAS_SYNACK, PLACES
 
@@ -37,13 +38,19 @@ def side_columns(packets: Packets, shape: Shape) -> dict[str, NDArray[Any]]:
         return dense(by.reduceat(packets[name][shape.packet], start))
 
     ttl = packets["ttl"][shape.packet]
+    ttl_low, ttl_high, count = ttl, ttl, shape.length
+    more, absorbed = absorbed_by(packets, shape.packet)
+    if len(more):
+        ttl_low, ttl_high, count = ttl.copy(), ttl.copy(), count.copy()
+        ttl_low[more], ttl_high[more] = absorbed["ttl_low"], absorbed["ttl_high"]
+        np.add.at(count, np.searchsorted(end, more, side="right"), absorbed["packets"])
     time = packets["time"]
     return {
-        "packets": shape.length,
+        "packets": count,
         "bytes": reduced(np.add, "ip_bytes"),
         "payload": reduced(np.add, "payload"),
-        "ttl_low": dense(np.minimum.reduceat(ttl, start)),
-        "ttl_high": dense(np.maximum.reduceat(ttl, start)),
+        "ttl_low": dense(np.minimum.reduceat(ttl_low, start)),
+        "ttl_high": dense(np.maximum.reduceat(ttl_high, start)),
         "first": dense(time[shape.packet[start]]),
         "last": dense(time[shape.packet[last]]),
         "speech": reduced(np.bitwise_or, "speech"),
@@ -76,6 +83,10 @@ def tcp_columns(halves: Halves) -> dict[str, NDArray[Any]]:
     data = halves.payload > 0
     data[control[rst]] = False
     pure_ack = ((halves.flags & (SYN | FIN | RST | ACK)) == ACK) & (halves.payload == 0)
+    counts = tally(data, halves.begin, halves.end), tally(pure_ack, halves.begin, halves.end)
+    more, absorbed = absorbed_by(halves.packets, halves.shape.packet)
+    for column, name in zip(counts, ("data", "acks"), strict=True):
+        np.add.at(column, halves.half[more], absorbed[name])
     return {
         "flags": halves.reduced(np.bitwise_or, halves.flags),
         "has": has,
@@ -94,8 +105,8 @@ def tcp_columns(halves: Halves) -> dict[str, NDArray[Any]]:
         "exact_rsts": _exact_rsts(halves, bare_rst, synack),
         "reset_syns": halves.counted(resets[halves.seq[resets] == 0]),
         "fins": halves.counted(control[fin]),
-        "data": tally(data, halves.begin, halves.end),
-        "acks": tally(pure_ack, halves.begin, halves.end),
+        "data": counts[0],
+        "acks": counts[1],
         "opaque": halves.counted(np.flatnonzero(halves.opaque)),
     }
 

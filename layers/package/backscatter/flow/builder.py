@@ -1,0 +1,133 @@
+"""Flows of a capture that is longer than memory: packets come in batches, flows go out as soon as they are over."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from backscatter.decode.columns import OK, Packets
+from backscatter.flow.build import flow_rows, portions
+from backscatter.flow.conversation import OTHER_IDLE, SECOND, TCP, TCP_IDLE, conversations
+from backscatter.flow.halves import Halves
+from backscatter.flow.held import Held, absorb, plain_kept, tcp_kept
+from backscatter.flow.orderly import orderly
+from backscatter.flow.sides import first_acks
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from backscatter.flow.conversation import Traffic
+    from backscatter.flow.halves import Shape
+    from backscatter.flow.runs import Bools
+
+#: How far (ns) a packet may stand behind one that is later than it.
+REORDERING = 3 * SECOND
+
+#: Packets that are gathered before flows are looked at.
+BATCH = 1 << 21
+
+#: Every so many packets one is asked for its time, to tell how far a batch has come.
+_SAMPLE = 64
+
+
+class FlowBuilder:
+    """Builds flows from packets in the order of time, give or take REORDERING.
+
+    Rows are those that `build_flows` makes of all packets together, however they are cut into batches. What is held
+    grows with the flows that may go on, not with their packets: of conversations in order the packets in between are
+    absorbed. TCP flows with retransmissions or holes, of one direction only, or of more than 1 GiB a side keep their
+    packets until they are over.
+
+    late  packets that came further behind than REORDERING: their flows may have been cut
+    """
+
+    def __init__(self, *, reordering: int = REORDERING, batch: int = BATCH) -> None:
+        self._reordering = reordering
+        self._batch = batch
+        self._held = Held.fresh([])
+        self._pending: list[Packets] = []
+        self._count = 0
+        self._settled_to = np.iinfo(np.int64).min
+        self._latest = np.iinfo(np.int64).min
+        self.late = 0
+
+    def add(self, packets: Packets) -> tuple[NDArray[np.void], NDArray[np.void]] | None:
+        """Take more packets; returns rows (FLOW) and quotes (FLOW_QUOTE) of flows that are over, or None."""
+        packets = _decoded(packets)
+        if not len(packets):
+            return None
+        self._latest = max(self._latest, int(packets["time"].max()))
+        self.late += int(np.count_nonzero(packets["time"] < self._settled_to))
+        self._pending.append(packets)
+        self._count += len(packets)
+        if self._count < max(self._batch, len(self._held)):
+            return None
+        # A single stray clock must not end every flow: half of a batch is never held for settled.
+        halfway = int(np.median(np.concatenate([some["time"][::_SAMPLE] for some in self._pending])))
+        self._settled_to = max(self._settled_to, min(self._latest - self._reordering, halfway))
+        return self._built(self._settled_to)
+
+    def finish(self) -> tuple[NDArray[np.void], NDArray[np.void]]:
+        """Rows and quotes of all flows that are left; nothing comes behind."""
+        return self._built(None)
+
+    def _built(self, settled_to: int | None) -> tuple[NDArray[np.void], NDArray[np.void]]:
+        packets = Held.fresh([self._held, *self._pending])
+        self._pending, self._count, self._held = [], 0, Held.fresh([])
+        traffic = conversations(packets, packets.settled)
+        if settled_to is None:
+            return flow_rows(packets, traffic)
+        live = _may_go_on(packets, traffic, settled_to)
+        built = flow_rows(packets, traffic.only(~live))
+        packets.settled |= packets["time"] < settled_to
+        self._held = _condensed(packets, traffic.only(live))
+        return built
+
+
+def _decoded(packets: Packets) -> Packets:
+    """Those packets of a table that make flows."""
+    ok = packets["status"] == OK
+    if ok.all():
+        return packets
+    return Held.fresh([packets]).only(np.flatnonzero(ok))
+
+
+def _may_go_on(packets: Held, traffic: Traffic, settled_to: int) -> Bools:
+    """Flows that a packet not earlier than `settled_to` may belong to, and those of the same chain."""
+    if not traffic.flows:
+        return np.zeros(0, np.bool_)
+    time = packets["time"][traffic.packet]
+    begin = np.cumsum(traffic.length) - traffic.length
+    last = np.maximum.reduceat(time, begin[0::2])
+    in_chains = np.full(int(traffic.chain.max()) + 1, np.iinfo(np.int64).min)
+    np.maximum.at(in_chains, traffic.chain, last)
+    idle = np.where(packets["proto"][traffic.head] == TCP, TCP_IDLE, OTHER_IDLE)
+    # Python's integers, so that hostile times cannot overflow
+    oldest = {name: max(settled_to - name, np.iinfo(np.int64).min) for name in (TCP_IDLE, OTHER_IDLE)}
+    bound = np.where(idle == TCP_IDLE, oldest[TCP_IDLE], oldest[OTHER_IDLE])
+    live: Bools = in_chains[traffic.chain] >= bound
+    return live
+
+
+def _condensed(packets: Held, traffic: Traffic) -> Held:
+    """The packets that must be kept of flows that may go on, in the order of time."""
+    kept = []
+    for begin, end, shape in portions(traffic):
+        is_tcp = packets["proto"][traffic.head[begin:end]] == TCP
+        for flows, keeps in ((is_tcp, _tcp_kept), (~is_tcp, plain_kept)):
+            some = shape.only(flows)
+            if len(some.packet):
+                keep = keeps(packets, some)
+                absorb(packets, some, keep)
+                kept.append(np.stack((some.pos[keep], some.packet[keep])))
+    if not kept:
+        return Held.fresh([])
+    pos, packet = np.concatenate(kept, axis=1)
+    return packets.only(packet[np.argsort(pos)])
+
+
+def _tcp_kept(packets: Held, shape: Shape) -> Bools:
+    halves = Halves(packets, shape)
+    told, first_told = first_acks(halves)
+    return tcp_kept(packets, halves, orderly(halves, told, first_told), told, first_told)

@@ -1,0 +1,162 @@
+"""Batches: however packets are cut, flows come out as if all packets had been there at once."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.flow.made import packets
+from tests.flow.test_build import a_packet, distinct, tcp_packet
+from tests.flow.test_loss import closing, connection, exchange, isns
+
+from backscatter.decode.columns import ACK, HAS_PORTS, ONE_WAY, Packets
+from backscatter.flow.build import build_flows
+from backscatter.flow.builder import FlowBuilder
+from backscatter.flow.table import FLOW, FLOW_QUOTE, FlowTable
+
+SECOND = 10**9
+SCOPES = ("", "vlan:1")
+
+
+def parts(table: Packets, cuts: list[int]) -> list[Packets]:
+    """The table cut at these packets, quotes with the packets that they belong to."""
+    edges = [0, *sorted(cut % (len(table) + 1) for cut in cuts), len(table)]
+    cut = []
+    for begin, end in itertools.pairwise(edges):
+        columns = {name: column[begin:end].copy() for name, column in table.columns.items()}
+        mine = np.flatnonzero((table.quotes["packet"] >= begin) & (table.quotes["packet"] < end))
+        quotes = table.quotes[mine].copy()
+        quotes["packet"] -= begin
+        columns["quote"][:] = -1
+        columns["quote"][quotes["packet"]] = np.arange(len(quotes))
+        cut.append(Packets(columns, quotes))
+    return cut
+
+
+def built(tables: list[Packets], *, reordering: int = 0, batch: int = 1) -> tuple[FlowTable, FlowBuilder]:
+    builder = FlowBuilder(reordering=reordering, batch=batch)
+    told = [found for table in tables if (found := builder.add(table)) is not None]
+    told.append(builder.finish())
+    whole = FlowTable.joined([FlowTable(*each, SCOPES) for each in told])
+    return whole, builder
+
+
+def assert_same(one: FlowTable, other: FlowTable) -> None:
+    assert len(one) == len(other)
+    for name in FLOW.names:
+        if name != "quote":
+            assert one.rows[name].tolist() == other.rows[name].tolist(), name
+    for name in FLOW_QUOTE.names:
+        assert one.quotes[name].tolist() == other.quotes[name].tolist(), name
+    assert one.rows["quote"].tolist() == other.rows["quote"].tolist()
+
+
+def in_time(rows: list[dict]) -> list[dict]:
+    return [row | {"t": n} for n, row in enumerate(rows)]
+
+
+cuts = st.lists(st.integers(0, 200), max_size=6)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(a_packet, max_size=40), cuts)
+def test_any_cut_into_batches_gives_the_same_flows_of_any_packets(rows, cuts):
+    rows = sorted(rows, key=lambda row: row["t"])
+    table = distinct(rows)
+    order = np.lexsort((table["place"], table["time"]))
+    table = Packets({name: column[order] for name, column in table.columns.items()}, table.quotes)
+    assert_same(built(parts(table, cuts))[0], build_flows(table, SCOPES, ((),)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.lists(tcp_packet, min_size=1, max_size=20), min_size=1, max_size=4), cuts, st.randoms())
+def test_any_cut_gives_the_same_histories_and_states(conversations, cuts, chance):
+    rows = [row | {"aport": 5000 + n} for n, rows in enumerate(conversations) for row in rows]
+    chance.shuffle(rows)
+    table = packets([row | {"t": n} for n, row in enumerate(rows)])
+    assert_same(built(parts(table, cuts))[0], build_flows(table, SCOPES, ((),)))
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(st.tuples(isns, exchange, exchange, closing), min_size=1, max_size=3), cuts, st.data())
+def test_any_cut_gives_the_same_account_of_conversations_in_and_out_of_order(stories, cuts, data):
+    rows = []
+    for number, (isn, talk, more, close) in enumerate(stories):
+        mine = connection(isn, talk + more, close).rows
+        for _ in range(data.draw(st.integers(0, 2))):
+            at = data.draw(st.integers(0, len(mine) - 1))
+            do = data.draw(st.sampled_from(["again", "lose", "swap", "window", "push", "begin", "stray"]))
+            if do == "again":
+                mine = [*mine[: at + 1], *mine[max(at - 2, 0) :]]
+            elif do == "lose" and len(mine) > 1:
+                mine = mine[:at] + mine[at + 1 :]
+            elif do == "swap":
+                mine[at : at + 2] = reversed(mine[at : at + 2])
+            elif do == "begin":
+                mine = mine[at:]
+            elif do == "stray":
+                mine[at] = mine[at] | {"ack": data.draw(st.sampled_from([0, 5, 2**31, 2**32 - 1]))}
+            else:
+                mine[at] = mine[at] | (
+                    {"window": 0} if do == "window" else {"flags": mine[at]["flags"] | 0xE8, "ttl": 3}
+                )
+        rows.append([row | {"aport": 4000 + number} for row in mine])
+    woven = [row for turn in range(max(map(len, rows))) for mine in rows for row in mine[turn : turn + 1]]
+    table = packets([row | {"t": n / 10} for n, row in enumerate(woven)])
+    assert_same(built(parts(table, cuts))[0], build_flows(table, SCOPES, ((),)))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(tcp_packet, min_size=2, max_size=30), cuts, st.randoms())
+def test_packets_that_come_late_within_the_window_change_nothing(rows, cuts, chance):
+    table = packets(in_time(rows))
+    order = sorted(range(len(rows)), key=lambda n: n + chance.uniform(0, 3))
+    late = Packets({name: column[order] for name, column in table.columns.items()}, table.quotes)
+    whole, builder = built(parts(late, cuts), reordering=4 * SECOND)
+    assert builder.late == 0
+    assert_same(whole, build_flows(table, SCOPES, ((),)))
+
+
+def test_quotes_stay_with_their_flows():
+    quoted = {"version": 4, "proto": 6, "has_ports": 1, "src_lo": 1, "dst_lo": 2, "src_port": 5}
+    error = {"proto": 1, "aport": 3, "bport": 1, "traits": HAS_PORTS | ONE_WAY, "icmp_type": 3}
+    rows = [
+        error | {"quoted": quoted | {"dst_port": n % 3}, "b": f"10.0.0.{2 + n % 2}", "t": 25 * n} for n in range(30)
+    ]
+    rows += [{"proto": 17, "t": 751 + n} for n in range(20)]
+    table = packets(rows)
+    assert_same(built(parts(table, [3, 7, 8, 20, 33, 40]))[0], build_flows(table, SCOPES, ((),)))
+
+
+def download(segments: int) -> list[dict]:
+    one = connection((7, 9), [(1, 1000, True)] * segments, "open")
+    return [row | {"t": n / 100} for n, row in enumerate(one.rows)]
+
+
+@pytest.mark.parametrize("rows", [download(400), [{"proto": 17, "way": n % 2, "t": n} for n in range(600)]])
+def test_what_is_held_does_not_grow_with_the_length_of_a_conversation(rows):
+    builder = FlowBuilder(reordering=0, batch=1)
+    held = []
+    table = packets(rows)
+    for part in parts(table, list(range(0, len(rows), 40))):
+        builder.add(part)
+        held.append(len(builder._held))
+    assert max(held) < 100
+    assert_same(FlowTable(*builder.finish(), SCOPES), build_flows(table, SCOPES, ((),)))
+
+
+def test_flows_come_out_as_soon_as_no_packet_can_belong_to_them():
+    builder = FlowBuilder(reordering=0, batch=1)
+    assert len(builder.add(packets([{"t": 0, "flags": ACK}]))[0]) == 0
+    rows, _ = builder.add(packets([{"t": 301, "aport": 7}]))
+    assert rows["src_port"].tolist() == [1000]
+
+
+def test_packets_that_come_too_late_are_counted():
+    builder = FlowBuilder(reordering=SECOND, batch=1)
+    builder.add(packets([{"t": 100 + n} for n in range(10)]))
+    builder.add(packets([{"t": 3}]))
+    assert builder.late == 1

@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from backscatter.capture import lanes
@@ -76,7 +76,7 @@ def records(form, rng, count, lies=0.2):
     return out
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=30000, deadline=None)
 @given(
     form=st.sampled_from(FORMS),
     seed=st.integers(0, 2**32),
@@ -85,6 +85,8 @@ def records(form, rng, count, lies=0.2):
     most=st.sampled_from([10**9, 10**9, 150, 37, 4, 1]),
     damage=st.lists(st.sampled_from(["flip", "insert", "cut", "length", "lie", "zeros"]), max_size=3),
 )
+# its last record ends in what looks like a record: nobody comes there
+@example(form=PcapRecords("<", 16, 10**9, 300), seed=548257892, count=142, start=0, most=10**9, damage=[])
 def test_lanes_find_what_a_plain_walk_finds_in_captures_sound_and_damaged(form, seed, count, start, most, damage):
     rng = random.Random(seed)
     data = bytearray(start) + bytearray(b"".join(records(form, rng, count)))
@@ -104,7 +106,7 @@ def test_lanes_find_what_a_plain_walk_finds_in_captures_sound_and_damaged(form, 
     assert in_lanes(data, start, form, most) == plainly(data, start, form, most)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=5000, deadline=None)
 @given(data=st.binary(max_size=3000), small=st.booleans(), form=st.sampled_from(FORMS))
 def test_lanes_find_what_a_plain_walk_finds_in_noise(data, small, form):
     # of small numbers, so that most of it can be walked

@@ -56,7 +56,7 @@ class Records(Protocol):
         """Bytes of the record at `at`; 0 if the walk must not pass it, or it is not whole."""
 
     def sound(self, data: bytearray, places: Places) -> Mask:
-        """Which of `places`, all with room for the least record, hold records whose size can be believed."""
+        """Which of `places`, all with room for the least record, hold records of other than size 0."""
 
     def mark(self, data: bytearray, at: int) -> tuple[bytes, int]:
         """Bytes that the records near the one at `at` are likely to have, and how far from their beginning."""
@@ -189,8 +189,7 @@ def _in_step(data: bytearray, starts: Places, step: Step) -> Places:
     rows = [at]
     while (at < ends).any():
         for _ in range(STEPS):
-            # beyond its end a lane may run into anything, but not out of the buffer, and it must not stand still
-            size = np.maximum(lengths[at] + more, step.least)
-            at = np.minimum(at + size, last)
+            # beyond its end a lane may run into anything, but not read outside of the buffer, nor stand still
+            at = at + np.maximum(lengths[np.minimum(at, last)] + more, step.least)
             rows.append(at)
     return np.stack(rows)

@@ -173,6 +173,21 @@ def test_either_findings_or_a_tuple_is_asked_for(day, wrong):
     assert triage(day, *wrong).exit_code == 2
 
 
+def test_stdin_cannot_be_the_capture_and_the_findings():
+    result = triage("-", "--findings", "-")
+    assert result.exit_code == 2
+    assert "stdin" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "asked"), [((), True), (HOME, False), (("--alias", f"{case.LOCAL}=10.0.0.5"), False)]
+)
+def test_whoever_has_public_addresses_is_asked_for_them(day, alert, options, asked):
+    result = triage(day, "--findings", alert, *options)
+    assert result.exit_code == 0
+    assert ("--home" in result.stderr) == asked
+
+
 def test_several_verdicts_are_a_table_of_one_line_each(day, tmp_path):
     path = tmp_path / "eve.json"
     path.write_text(

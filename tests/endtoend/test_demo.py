@@ -74,7 +74,7 @@ def test_the_demo_ends_as_it_must_whatever_the_caller_has_set(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_demo_that_is_stopped_leaves_no_process_and_no_file(tmp_path, how):
     demo, port = started(tmp_path)
     time.sleep(2)  # in the middle of its work

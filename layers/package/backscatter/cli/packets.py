@@ -216,7 +216,11 @@ def _write(target: str, records: Iterator[Record], linktypes: set[int]) -> int:
             return _write_records(stream, records, linktype)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with unfinished.open("xb") as stream:
+        stream = unfinished.open("xb")
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, target) from error  # under the name that the person gave
+    try:
+        with stream:
             count = _write_records(stream, records, linktype)
         unfinished.replace(path)
     except BaseException:

@@ -55,7 +55,7 @@ def sources(names: Iterable[str], speaker: Speaker, stack: ExitStack) -> list[So
                 continue
             known[identity] = name
             if stat.S_ISDIR(state.st_mode):
-                speaker.problem(f"{name}: is a directory; name the captures in it")
+                speaker.problem(f"{name}: is a directory; name the files in it")
             elif stat.S_ISREG(state.st_mode) and name != STDIN:
                 with Path(name).open("rb"):  # permissions are told here, beside the other problems
                     found.append(Source(name, Path(name), state.st_size))

@@ -15,12 +15,13 @@ from backscatter.cli import options
 from backscatter.cli.evidence import with_evidence
 from backscatter.cli.local import read_captures
 from backscatter.cli.main import Failure, examples
-from backscatter.cli.source import sources
+from backscatter.cli.source import STDIN, sources
 from backscatter.cli.table import Column, print_table
 from backscatter.cli.terminal import Speaker
 from backscatter.errors import FindingError
 from backscatter.finding.model import Finding
 from backscatter.finding.recognise import read_findings
+from backscatter.flow.address import Address
 from backscatter.report.record import verdict_record
 from backscatter.report.text import detail, end_text, headline
 from backscatter.verdict.judge import judge
@@ -117,6 +118,8 @@ def triage(
         raise click.UsageError("one of --findings and --tuple is needed, and not both")
     if at is not None and conversation is None:
         raise click.UsageError("--at says when the conversation of --tuple was; findings say so themselves")
+    if STDIN in captures and STDIN in findings:
+        raise click.UsageError(f"stdin ({STDIN}) is read once: it holds the capture or the findings")
     speaker = Speaker()
     with contextlib.ExitStack() as stack:
         read = read_captures(sources(captures, speaker, stack), speaker)
@@ -125,6 +128,7 @@ def triage(
         else:
             alerts = _alerts(sources(findings, speaker, stack), read, speaker)
         scene, settings = read.scene(), Settings(home or DEFAULT_HOME, aliases)
+        _ask_for_home(alerts, settings, speaker)
         verdicts = [judge(alert, scene, settings) for alert in alerts]
         verdicts = with_evidence(verdicts, read.files, speaker)
     if report is not None:
@@ -155,6 +159,24 @@ def _alerts(found: Sequence[Source], read: Captures, speaker: Speaker) -> list[F
             raise Failure("no finding could be read")
         speaker.note("no findings: nothing to judge")
     return list(alerts.values())
+
+
+def _ask_for_home(alerts: Sequence[Finding], settings: Settings, speaker: Speaker) -> None:
+    """Say of how many alerts no end is known to be ours: each end in turn is taken for it, which seldom decides."""
+    strange = sum(not _names_ours(alert, settings) for alert in alerts)
+    if strange:
+        count = "1 alert has" if strange == 1 else f"{strange} alerts have"
+        speaker.note(f"{count} no end that is ours by --home (the private networks by default): name yours")
+
+
+def _names_ours(alert: Finding, settings: Settings) -> bool:
+    """Whether the alert tells an end as ours, or has none at all."""
+    ends = [end.ip for one in alert.tuples for end in (one.a, one.b) if end.ip is not None]
+    return (
+        not ends
+        or any(one.resource is not None for one in alert.tuples)
+        or any(settings.is_home(name) for ip in ends for name in settings.names(Address.parse(ip), alert.aliases))
+    )
 
 
 def _read_alerts(found: Sequence[Source], year: int | None) -> Iterator[Finding | FindingError]:

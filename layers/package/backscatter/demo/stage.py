@@ -123,7 +123,7 @@ def play() -> int:
     """Set the stage, play, and clear it away. Returns the exit code: 0 if all three plays ended as they must."""
     out, aside = Console(highlight=False), Console(stderr=True, highlight=False)
     began = time.monotonic()
-    with _ending_on_sigterm():
+    with _ending_when_told():
         try:
             with LocalCloud() as cloud:
                 theatre = _set(cloud, out, aside)
@@ -232,18 +232,22 @@ def timed(console: Console, what: str) -> Iterator[_Say]:
 
 
 @contextlib.contextmanager
-def _ending_on_sigterm() -> Iterator[None]:
-    """Let SIGTERM unwind the stack, so that everything that was started is stopped."""
+def _ending_when_told() -> Iterator[None]:
+    """Let SIGTERM, and a terminal that is closed, unwind the stack, so that everything that was started is stopped."""
 
     def end(number: int, frame: FrameType | None) -> None:
         del frame
         sys.exit(128 + number)
 
-    before = signal.signal(signal.SIGTERM, end)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:  # nohup wants it to go on
+            signal.signal(number, end)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _json(verdict: dict[str, Any]) -> str:

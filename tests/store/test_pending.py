@@ -264,6 +264,12 @@ def test_another_label_band_or_victim_is_news_also_while_there_is_patience(recor
     assert not is_news(told, BENIGN, patient=True)
 
 
+def test_a_finding_about_no_conversation_is_nobodys_news():
+    about_nothing = {**BENIGN, "verdict": "not_applicable", "band": "none", "victim": None}
+    assert not is_news(None, about_nothing, patient=True)
+    assert not is_news(None, about_nothing, patient=False)
+
+
 def test_of_two_judges_at_once_the_loser_reads_again():
     items = MemoryItems()
     state = keep(items)

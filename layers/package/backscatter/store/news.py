@@ -29,8 +29,11 @@ def is_news(told: Mapping[str, object] | None, record: Mapping[str, Any], *, pat
     patient  the patience with missing captures is not over yet
 
     The first verdict is news, and any change of label, band or victim, so a verdict that turns from backscatter to
-    something real always is. Only a *first* verdict waits: one that is undetermined for want of captures.
+    something real always is. Only a *first* verdict waits: one that is undetermined for want of captures. That a
+    finding is about no conversation is nobody's news: whoever reported it told it already.
     """
+    if told is None and record["verdict"] == "not_applicable":
+        return False
     if told is None:
         return not (patient and record["verdict"] == "undetermined" and record.get("why") in MAY_PASS)
     return dict(told) != gist(record)

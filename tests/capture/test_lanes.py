@@ -76,7 +76,7 @@ def records(form, rng, count, lies=0.2):
     return out
 
 
-@settings(max_examples=30000, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(
     form=st.sampled_from(FORMS),
     seed=st.integers(0, 2**32),
@@ -106,7 +106,7 @@ def test_lanes_find_what_a_plain_walk_finds_in_captures_sound_and_damaged(form, 
     assert in_lanes(data, start, form, most) == plainly(data, start, form, most)
 
 
-@settings(max_examples=5000, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(data=st.binary(max_size=3000), small=st.booleans(), form=st.sampled_from(FORMS))
 def test_lanes_find_what_a_plain_walk_finds_in_noise(data, small, form):
     # of small numbers, so that most of it can be walked

@@ -82,8 +82,9 @@ class PcapRecords:
         return size if caplen <= self.longest and at + size <= len(data) else 0
 
     def sound(self, data: bytearray, places: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which of `places` hold records that claim no more than they may."""
-        mask: NDArray[np.bool_] = heads(data, places, self.head)["caplen"] <= self.longest
+        """Which of `places` hold whole records that claim no more than they may."""
+        caplen = heads(data, places, self.head)["caplen"].astype(np.int64)
+        mask: NDArray[np.bool_] = (caplen <= self.longest) & (places + (self.header + caplen) <= len(data))
         return mask
 
     def mark(self, data: bytearray, at: int) -> tuple[bytes, int]:

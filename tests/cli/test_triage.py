@@ -205,7 +205,7 @@ def test_several_verdicts_are_a_table_of_one_line_each(day, tmp_path):
 def test_one_verdict_is_shown_with_its_evidence(day, alert):
     result = triage(day, "--findings", alert, *HOME)
     assert result.exit_code == 0
-    for part in ("backscatter", "confirmed", "R4", f"{case.REMOTE}", "seq 4257997451", "2007-03-20 18:04:19.731091000"):
+    for part in ("BACKSCATTER", "confirmed", "R4", f"{case.REMOTE}", "seq 4257997451", "2007-03-20 18:04:19.731091000"):
         assert part in result.stdout
 
 

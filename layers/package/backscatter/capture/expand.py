@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 import zstandard
 
+from backscatter.capture import lz4
 from backscatter.errors import LimitExceeded
 
 if TYPE_CHECKING:
@@ -134,12 +135,13 @@ class _Zstd:
         return expanded[:max_length]
 
 
-#: (what it is called, first bytes, a new member). Errors of bz2 and lzma are OSError, EOFError and LZMAError.
+#: (what it is called, first bytes, a new member). Errors of the last three are OSError, EOFError, LZMAError, Lz4Error.
 EXPANDERS: tuple[tuple[str, bytes, Callable[[], Member]], ...] = (
     ("gzip", b"\x1f\x8b\x08", _Gzip),
     ("zstd", b"\x28\xb5\x2f\xfd", _Zstd),
     ("xz", b"\xfd7zXZ\x00", lambda: lzma.LZMADecompressor(memlimit=2**28)),
     ("bzip2", b"BZh", bz2.BZ2Decompressor),
+    ("lz4", lz4.MAGIC, lz4.Frame),
 )
 
 LONGEST_MAGIC = max(len(magic) for _, magic, _ in EXPANDERS)
@@ -274,7 +276,7 @@ class Expanded:
         except Corrupt as error:
             self._end(f"the {self.compression} stream is corrupt: {error}")
             return error.salvaged
-        except (OSError, EOFError, lzma.LZMAError) as error:
+        except (OSError, EOFError, lzma.LZMAError, lz4.Lz4Error) as error:
             self._end(f"the {self.compression} stream is corrupt: {error}")
             return b""
 

@@ -24,7 +24,7 @@ BEGINNINGS: tuple[tuple[bytes, str], ...] = (
     (b"MZ", "a Windows program"),
     (b"PK\x03\x04", "a zip archive; unpack it first"),
     (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive; unpack it first"),
-    (b"\x04\x22\x4d\x18", "an lz4 frame; unpack it first"),
+    (b"\x02\x21\x4c\x18", "an lz4 frame of the old kind; unpack it first"),
     (b"\x89PNG", "a PNG image"),
     (b"\xff\xd8\xff", "a JPEG image"),
     (b"SQLite format 3\0", "an SQLite database"),

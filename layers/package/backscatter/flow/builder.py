@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from backscatter.decode.columns import OK, Packets
 from backscatter.flow.build import flow_rows, portions
 from backscatter.flow.conversation import OTHER_IDLE, SECOND, TCP, TCP_IDLE, conversations
 from backscatter.flow.halves import Halves
-from backscatter.flow.held import Held, absorb, plain_kept, tcp_kept
+from backscatter.flow.held import Held, absorb, plain_kept, slimmed, tcp_kept
 from backscatter.flow.orderly import orderly
 from backscatter.flow.sides import first_acks
 
@@ -29,6 +29,9 @@ BATCH = 1 << 21
 
 #: Every so many packets one is asked for its time, to tell how far a batch has come.
 _SAMPLE = 64
+
+#: Rows (FLOW) in the order of their start, and their quotes (FLOW_QUOTE).
+Built: TypeAlias = "tuple[NDArray[np.void], NDArray[np.void]]"
 
 
 class FlowBuilder:
@@ -52,14 +55,14 @@ class FlowBuilder:
         self._latest = np.iinfo(np.int64).min
         self.late = 0
 
-    def add(self, packets: Packets) -> tuple[NDArray[np.void], NDArray[np.void]] | None:
+    def add(self, packets: Packets) -> Built | None:
         """Take more packets; returns rows (FLOW) and quotes (FLOW_QUOTE) of flows that are over, or None."""
         packets = _decoded(packets)
         if not len(packets):
             return None
         self._latest = max(self._latest, int(packets["time"].max()))
         self.late += int(np.count_nonzero(packets["time"] < self._settled_to))
-        self._pending.append(packets)
+        self._pending.append(slimmed(packets))
         self._count += len(packets)
         if self._count < max(self._batch, len(self._held)):
             return None
@@ -68,11 +71,11 @@ class FlowBuilder:
         self._settled_to = max(self._settled_to, min(self._latest - self._reordering, halfway))
         return self._built(self._settled_to)
 
-    def finish(self) -> tuple[NDArray[np.void], NDArray[np.void]]:
+    def finish(self) -> Built:
         """Rows and quotes of all flows that are left; nothing comes behind."""
         return self._built(None)
 
-    def _built(self, settled_to: int | None) -> tuple[NDArray[np.void], NDArray[np.void]]:
+    def _built(self, settled_to: int | None) -> Built:
         packets = Held.fresh([self._held, *self._pending])
         self._pending, self._count, self._held = [], 0, Held.fresh([])
         traffic = conversations(packets, packets.settled)

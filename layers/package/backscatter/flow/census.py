@@ -44,7 +44,7 @@ class Census:
     sensor      who captured it; pieces of one sensor follow each other in time
     start, end  times of the first and the last packet
     packets     records read
-    median_gap  median time between neighbouring packets
+    median_gap  median time between neighbouring packets; of more than a million, of every so many of them
     scopes      scope name -> ScopeCensus
     holes       stretches [after, before] in which damage lies: nothing is known of them
     non_ip, undecodable  records that are no IP, records whose headers could not be read
@@ -75,6 +75,133 @@ EARLIEST = 631_152_000 * SECOND  # 1990-01-01: before there were captures
 LATEST = 4_102_444_800 * SECOND  # 2100-01-01
 
 
+#: Gaps between neighbouring packets that are kept for their median; beyond, every second of them goes.
+_MOST_GAPS = 1 << 20
+
+
+class Tally:
+    """What the packets of one piece add up to, block by block, in memory that does not grow with them.
+
+    packets     how many there are; `non_ip` and `undecodable` of them
+    start, end  times of the earliest and the latest (ns), None without packets
+    """
+
+    def __init__(self) -> None:
+        self.packets = self.non_ip = self.undecodable = 0
+        self.start: int | None = None
+        self.end: int | None = None
+        self._gaps: list[NDArray[np.int64]] = []
+        self._held = 0
+        self._every = 1
+        self._behind: int | None = None
+        self._carried = np.zeros(0, np.int64)
+        self._first = np.zeros(0, np.int64)
+        self._last = np.zeros(0, np.int64)
+
+    def add(self, packets: Packets) -> None:
+        """Count more packets, those that are no IP too."""
+        if not len(packets):
+            return
+        time, status = packets["time"], packets["status"]
+        self.packets += len(packets)
+        start, end = int(time.min()), int(time.max())
+        self.start = start if self.start is None else min(self.start, start)
+        self.end = end if self.end is None else max(self.end, end)
+        ok = status == OK
+        if ok.all():
+            self._add_scopes(packets["scope"], time)
+        else:
+            self.non_ip += int(np.count_nonzero(status == NON_IP))
+            self.undecodable += int(np.count_nonzero(status == UNDECODABLE))
+            self._add_scopes(packets["scope"][ok], time[ok])
+        self._add_gaps(time)
+
+    def _add_scopes(self, scope: NDArray[np.uint32], time: NDArray[np.int64]) -> None:
+        if not len(scope):
+            return
+        carried = np.bincount(scope)
+        more = max(len(carried) - len(self._carried), 0)
+        self._carried = np.pad(self._carried, (0, more))
+        self._first = np.pad(self._first, (0, more), constant_values=np.iinfo(np.int64).max)
+        self._last = np.pad(self._last, (0, more), constant_values=np.iinfo(np.int64).min)
+        self._carried[: len(carried)] += carried
+        present = np.flatnonzero(carried)
+        if len(present) == 1:
+            bounds = time.min(), time.max()
+            self._first[present] = np.minimum(self._first[present], bounds[0])
+            self._last[present] = np.maximum(self._last[present], bounds[1])
+        else:
+            np.minimum.at(self._first, scope, time)
+            np.maximum.at(self._last, scope, time)
+
+    def _add_gaps(self, time: NDArray[np.int64]) -> None:
+        """Gaps within a block in the order of time, and the one to the block before."""
+        ordered = time if (time[1:] >= time[:-1]).all() else np.sort(time)
+        gaps = np.diff(ordered) if self._behind is None else np.diff(ordered, prepend=self._behind)
+        self._behind = int(ordered[-1])
+        kept = np.abs(gaps[:: self._every])
+        self._gaps.append(kept)
+        self._held += len(kept)
+        if self._held > _MOST_GAPS:
+            self._gaps = [np.concatenate(self._gaps)[::2].copy()]
+            self._held = len(self._gaps[0])
+            self._every *= 2
+
+    def census(
+        self,
+        scopes: Sequence[str],
+        table: FlowTable,
+        number: int,
+        *,
+        damage: Sequence[Damage] = (),
+        dropped: int | None = None,
+    ) -> Census:
+        """What the piece says of itself; for the arguments see `take_census`."""
+        start, end = self.start or 0, self.end or 0
+        notes = tuple(_clock_faults(start, end)) if self.packets else ()
+        return Census(
+            piece=table.pieces[number],
+            sensor=table.sensors[0],
+            start=start,
+            end=end,
+            packets=self.packets,
+            median_gap=int(np.median(np.concatenate(self._gaps))) if self.packets > 1 else 0,
+            scopes=self._scopes(scopes, table, number),
+            holes=tuple(
+                (min(one.after, one.before), max(one.after, one.before))
+                for one in damage
+                if one.after is not None and one.before is not None
+            ),
+            non_ip=self.non_ip,
+            undecodable=self.undecodable,
+            damaged_bytes=sum(one.length for one in damage),
+            dropped=dropped,
+            clock_ok=not notes,
+            notes=notes,
+        )
+
+    def _scopes(self, scopes: Sequence[str], table: FlowTable, number: int) -> dict[str, ScopeCensus]:
+        """The scopes that the piece carried IP packets of."""
+        rows = table.rows
+        told = ~is_candidate(rows)
+        if len(table.pieces) > 1:
+            told &= (rows["src_places"][:, 0] >> PLACE_BITS) == number
+        segments, lost = (
+            np.bincount(
+                rows["scope"][told],
+                (rows[f"src_{name}"] + rows[f"dst_{name}"].astype(np.int64))[told],
+                len(table.scopes),
+            )
+            for name in ("segments", "lost")
+        )
+        return {
+            scopes[at]: ScopeCensus(
+                int(self._carried[at]), int(self._first[at]), int(self._last[at]), int(segments[at]), int(lost[at])
+            )
+            for at in np.flatnonzero(self._carried).tolist()
+        }
+
+
 def take_census(
     packets: Packets,
     scopes: Sequence[str],
@@ -94,29 +221,9 @@ def take_census(
         damage: what of it could not be read.
         dropped: packets that the sensor says it dropped.
     """
-    time, status = packets["time"], packets["status"]
-    start, end = (int(time.min()), int(time.max())) if len(time) else (0, 0)
-    notes = tuple(_clock_faults(start, end)) if len(time) else ()
-    return Census(
-        piece=table.pieces[number],
-        sensor=table.sensors[0],
-        start=start,
-        end=end,
-        packets=len(packets),
-        median_gap=int(np.median(np.diff(np.sort(time)))) if len(time) > 1 else 0,
-        scopes=_scopes(packets, scopes, table, number),
-        holes=tuple(
-            (min(one.after, one.before), max(one.after, one.before))
-            for one in damage
-            if one.after is not None and one.before is not None
-        ),
-        non_ip=int((status == NON_IP).sum()),
-        undecodable=int((status == UNDECODABLE).sum()),
-        damaged_bytes=sum(one.length for one in damage),
-        dropped=dropped,
-        clock_ok=not notes,
-        notes=notes,
-    )
+    tally = Tally()
+    tally.add(packets)
+    return tally.census(scopes, table, number, damage=damage, dropped=dropped)
 
 
 def _clock_faults(start: int, end: int) -> Iterator[str]:
@@ -126,29 +233,6 @@ def _clock_faults(start: int, end: int) -> Iterator[str]:
         yield "the clock is implausible: there are packets from before 1990"
     if end > LATEST:
         yield "the clock is implausible: there are packets from after 2100"
-
-
-def _scopes(packets: Packets, scopes: Sequence[str], table: FlowTable, number: int) -> dict[str, ScopeCensus]:
-    """The scopes that the piece carried IP packets of."""
-    ok = packets["status"] == OK
-    scope, time = packets["scope"][ok], packets["time"][ok]
-    count = len(scopes)
-    carried = np.bincount(scope, minlength=count)
-    first, last = np.full(count, np.iinfo(np.int64).max), np.full(count, np.iinfo(np.int64).min)
-    np.minimum.at(first, scope, time)
-    np.maximum.at(last, scope, time)
-    rows = table.rows
-    told = ((rows["src_places"][:, 0] >> PLACE_BITS) == number) & ~is_candidate(rows)
-    segments, lost = (
-        np.bincount(
-            rows["scope"][told], (rows[f"src_{name}"] + rows[f"dst_{name}"].astype(np.int64))[told], len(table.scopes)
-        )
-        for name in ("segments", "lost")
-    )
-    return {
-        scopes[at]: ScopeCensus(int(carried[at]), int(first[at]), int(last[at]), int(segments[at]), int(lost[at]))
-        for at in np.flatnonzero(carried).tolist()
-    }
 
 
 def is_candidate(rows: NDArray[np.void]) -> NDArray[np.bool_]:

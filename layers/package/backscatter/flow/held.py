@@ -9,11 +9,11 @@ and from whatever comes behind it, are the same as from all packets.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backscatter.decode.columns import ACK, CWR, ECE, PSH, QUOTE, URG, Packets
+from backscatter.decode.columns import ACK, CWR, ECE, PACKET, PSH, QUOTE, URG, Packets
 from backscatter.flow.runs import run_starts
 from backscatter.flow.table import PLACES
 
@@ -42,6 +42,9 @@ ABSORBED = np.dtype(
 #: Flags that mean nothing for the state of a conversation. ACK has its first packet kept in any case.
 _MERE = PSH | URG | ECE | CWR
 
+#: Columns that often hold one value in a whole capture.
+_OFTEN_ONE = ("status", "scope", "tunnels", "version", "src_hi", "dst_hi", "icmp_type", "icmp_code")
+
 _SUMS = ("packets", "data", "acks", "segments")
 
 
@@ -59,36 +62,68 @@ class Held(Packets):
     @classmethod
     def fresh(cls, tables: Sequence[Packets]) -> Held:
         """Tables as they were decoded, or held, one behind the other."""
-        whole = Packets.joined(tables)
-        before = 0
-        absorbed, settled, rows = [], [], []
-        for table in tables:
-            if isinstance(table, Held):
-                row = table.columns["absorbed"]
-                rows.append(np.where(row >= 0, row + before, -1))
-                absorbed.append(table.absorbed)
-                settled.append(table.settled)
-                before += len(table.absorbed)
-            else:
-                rows.append(np.full(len(table), -1))
-                settled.append(np.zeros(len(table), np.bool_))
-        whole.columns["absorbed"] = np.concatenate(rows).astype("i4") if rows else np.zeros(0, "i4")
-        return cls(
-            whole.columns,
-            whole.quotes,
-            np.concatenate(absorbed) if absorbed else np.zeros(0, ABSORBED),
-            np.concatenate(settled) if settled else np.zeros(0, np.bool_),
-        )
+        columns = {name: _joined(name, [table[name] for table in tables]) for name in PACKET if name != "quote"}
+        quote = _stacked([table["quote"] for table in tables], [len(table.quotes) for table in tables])
+        quotes = np.concatenate([np.zeros(0, QUOTE), *(table.quotes for table in tables)])
+        quotes["packet"] = np.flatnonzero(quote >= 0)
+        held = [table if isinstance(table, Held) else None for table in tables]
+        rows = [
+            table["absorbed"] if table else np.broadcast_to(np.int32(-1), len(raw))
+            for table, raw in zip(held, tables, strict=True)
+        ]
+        columns["quote"] = quote
+        columns["absorbed"] = _stacked(rows, [len(table.absorbed) if table else 0 for table in held])
+        absorbed = np.concatenate([np.zeros(0, ABSORBED), *(table.absorbed for table in held if table)])
+        settled = [
+            table.settled if table else np.zeros(len(raw), np.bool_) for table, raw in zip(held, tables, strict=True)
+        ]
+        return cls(columns, quotes, absorbed, np.concatenate([np.zeros(0, np.bool_), *settled]))
 
     def only(self, index: Ints) -> Held:
         """Some of the packets, in that order, with their quotes and what they absorbed."""
-        columns = {name: column[index] for name, column in self.columns.items()}
+        columns = {
+            name: np.broadcast_to(column[:1], len(index)) if column.strides == (0,) and len(index) else column[index]
+            for name, column in self.columns.items()
+        }
         columns["quote"], quoted = _renumbered(columns["quote"])
         columns["absorbed"], absorbed = _renumbered(columns["absorbed"])
         quotes = self.quotes[quoted] if len(self.quotes) else np.zeros(0, QUOTE)
         if len(quotes):
             quotes["packet"] = np.flatnonzero(columns["quote"] >= 0)
         return Held(columns, quotes, self.absorbed[absorbed], self.settled[index])
+
+
+def slimmed(packets: Packets) -> Packets:
+    """The same packets with those columns that hold one value only in the room of one value."""
+    columns = dict(packets.columns)
+    for name in _OFTEN_ONE:
+        column = columns[name]
+        if len(column) and (column == column[0]).all():
+            columns[name] = np.broadcast_to(column[0], len(column))
+    return Packets(columns, packets.quotes)
+
+
+def _joined(name: str, columns: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Columns one behind the other, as one value where all hold the same."""
+    columns = [column for column in columns if len(column)]
+    if columns and all(column.strides == (0,) and column[0] == columns[0][0] for column in columns):
+        return np.broadcast_to(columns[0][0], sum(map(len, columns)))
+    return np.concatenate(columns) if columns else np.zeros(0, PACKET[name][0])
+
+
+def _stacked(rows: Sequence[NDArray[np.int32]], counts: Sequence[int]) -> NDArray[np.int32]:
+    """Rows of small tables as rows of these tables one behind the other; -1 stays."""
+    stacked = np.zeros(sum(map(len, rows)), np.int32)
+    at = before = 0
+    for some, count in zip(rows, counts, strict=True):
+        part = stacked[at : at + len(some)]
+        part[:] = some
+        if count:
+            part[part >= 0] += before
+        else:
+            part[:] = -1
+        at, before = at + len(some), before + count
+    return stacked
 
 
 def _renumbered(rows: NDArray[np.int32]) -> tuple[NDArray[np.int32], Ints]:

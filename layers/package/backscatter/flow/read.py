@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, BinaryIO
 
 from backscatter.capture.limits import Limits
@@ -10,15 +11,18 @@ from backscatter.capture.reader import open_capture
 from backscatter.decode.columns import PLACE_BITS, Packets
 from backscatter.decode.decoder import Decoder
 from backscatter.errors import CaptureError
-from backscatter.flow.build import build_flows
-from backscatter.flow.census import Census, take_census
+from backscatter.flow.builder import FlowBuilder
+from backscatter.flow.census import Census, Tally
+from backscatter.flow.table import FlowTable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from concurrent.futures import Future
 
     from backscatter.capture.layout import Layout
+    from backscatter.capture.reader import Reader
     from backscatter.capture.record import Damage
-    from backscatter.flow.table import FlowTable
+    from backscatter.flow.builder import Built
 
 #: How far (ns) a file may begin before the one that it follows has ended: packets are stamped before they are written,
 #: so at a rotation a few of them cross.
@@ -35,9 +39,10 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class PieceRead:
-    """One capture, decoded.
+    """One capture, read.
 
-    packets   its packet table; places carry piece 0
+    tables    its packets as they were decoded, in order, with piece 0 in their places; () once flows were built
+    tally     what they add up to
     expanded  bytes of the expanded stream
     layout    how to read single records again; None where it is no capture
     damage    what could not be read
@@ -46,7 +51,8 @@ class PieceRead:
     """
 
     name: str
-    packets: Packets
+    tables: tuple[Packets, ...] = ()
+    tally: Tally = field(default_factory=Tally)
     expanded: int = 0
     layout: Layout | None = None
     damage: tuple[Damage, ...] = ()
@@ -56,8 +62,8 @@ class PieceRead:
     @property
     def span(self) -> tuple[int, int] | None:
         """Times (ns) of its first and last packet; None without packets."""
-        time = self.packets["time"]
-        return (int(time.min()), int(time.max())) if len(time) else None
+        start, end = self.tally.start, self.tally.end
+        return None if start is None or end is None else (start, end)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,46 +93,87 @@ def read_piece(
     the bytes of the expanded stream read so far. OSError of the stream itself is not caught.
     """
     tables: list[Packets] = []
+    read = _read(piece, decoder, tables.append, limits, progress)
+    return replace(read, tables=tuple(tables))
+
+
+def _read(
+    piece: Piece,
+    decoder: Decoder,
+    take: Callable[[Packets], None],
+    limits: Limits | None,
+    progress: Callable[[int], None] | None,
+) -> PieceRead:
+    """Read and decode one capture, giving each block's packets away as soon as they are there."""
+    tally = Tally()
     with piece.open() as stream:
         try:
             reader = open_capture(stream, piece.name, limits or Limits())
         except CaptureError as error:
-            return PieceRead(piece.name, Packets.empty(0), error=error)
-        for block in reader.blocks():
-            tables.append(decoder.decode(block))
+            return PieceRead(piece.name, error=error)
+        for packets in _decoded(reader, decoder):
+            tally.add(packets)
+            take(packets)
             if progress:
                 progress(reader.expanded)
     return PieceRead(
         piece.name,
-        Packets.joined(tables),
-        reader.expanded,
-        reader.layout,
-        tuple(reader.damage),
-        reader.dropped,
-        reader.stopped,
+        tally=tally,
+        expanded=reader.expanded,
+        layout=reader.layout,
+        damage=tuple(reader.damage),
+        dropped=reader.dropped,
+        error=reader.stopped,
     )
+
+
+def _decoded(reader: Reader, decoder: Decoder) -> Iterator[Packets]:
+    """The packets of each block, in order; while one is used, the next is decoded and the one behind it is read.
+
+    Blocks are decoded one after the other, since names and fragments are carried from one to the next.
+    """
+    with ThreadPoolExecutor(1, "decode") as worker:
+        waiting: Future[Packets] | None = None
+        for block in reader.blocks():
+            waiting, done = worker.submit(decoder.decode, block), waiting
+            if done is not None:
+                yield done.result()
+        if waiting is not None:
+            yield waiting.result()
 
 
 def sensor_flows(sensor: str, pieces: Sequence[PieceRead], decoder: Decoder) -> SensorFlows:
     """Flows and censuses of pieces that one decoder decoded, over all of them in one pass."""
-    numbered = [
-        Packets({**piece.packets.columns, "place": piece.packets["place"] | number << PLACE_BITS}, piece.packets.quotes)
+    builder = FlowBuilder()
+    built = [
+        rows
         for number, piece in enumerate(pieces)
+        for table in piece.tables
+        if (rows := builder.add(_numbered(table, number))) is not None
     ]
+    return _sensor_flows(sensor, pieces, decoder, [*built, builder.finish()])
+
+
+def _numbered(packets: Packets, number: int) -> Packets:
+    """The same packets as those of a piece with a number."""
+    if not number:
+        return packets
+    return Packets({**packets.columns, "place": packets["place"] | number << PLACE_BITS}, packets.quotes)
+
+
+def _sensor_flows(sensor: str, pieces: Sequence[PieceRead], decoder: Decoder, built: Sequence[Built]) -> SensorFlows:
+    names = tuple(piece.name for piece in pieces) or ("",)
     scopes = decoder.scopes.values
-    table = build_flows(
-        Packets.joined(numbered),
-        scopes,
-        decoder.tunnels.values,
-        sensor=sensor,
-        pieces=[piece.name for piece in pieces] or ("",),
-    )
+    stacks = tuple(decoder.tunnels.values)
+    parts = [FlowTable(*rows, tuple(scopes), stacks, (sensor,), names) for rows in built if len(rows[0])]
+    table = parts[0] if len(parts) == 1 else FlowTable.joined(parts or [FlowTable(*built[-1])])
+    table = replace(table, scopes=tuple(scopes), tunnels=stacks, sensors=(sensor,), pieces=names)
     censuses = tuple(
-        take_census(piece.packets, scopes, table, number, damage=piece.damage, dropped=piece.dropped)
+        piece.tally.census(scopes, table, number, damage=piece.damage, dropped=piece.dropped)
         for number, piece in enumerate(pieces)
-        if len(piece.packets)
+        if piece.tally.packets
     )
-    return SensorFlows(sensor, table, censuses, tuple(pieces))
+    return SensorFlows(sensor, table, censuses, tuple(replace(piece, tables=()) for piece in pieces))
 
 
 def read_sensor(
@@ -138,16 +185,24 @@ def read_sensor(
     """The whole way from bytes to flows, for the captures of one sensor in the order of time.
 
     Pieces that cannot be read are in the `errors` of what is returned, the others are read all the same. `progress`
-    is called with the bytes of expanded stream read so far, over all pieces.
+    is called with the bytes of expanded stream read so far, over all pieces. Packets are dropped on the way: see
+    `backscatter.flow.builder`.
     """
-    decoder = Decoder()
+    decoder, builder = Decoder(), FlowBuilder()
     read: list[PieceRead] = []
+    built: list[Built] = []
     before = 0
-    for piece in pieces:
+    for number, piece in enumerate(pieces):
+
+        def take(packets: Packets, number: int = number) -> None:
+            rows = builder.add(_numbered(packets, number))
+            if rows is not None:
+                built.append(rows)
+
         tell = (lambda position, before=before: progress(before + position)) if progress else None
-        read.append(read_piece(piece, decoder, limits, tell))
+        read.append(_read(piece, decoder, take, limits, tell))
         before += read[-1].expanded
-    return sensor_flows(sensor, read, decoder)
+    return _sensor_flows(sensor, read, decoder, [*built, builder.finish()])
 
 
 def group_sensors(spans: Sequence[tuple[int, int] | None], slack: int = ROTATION_SLACK) -> list[list[int]]:

@@ -87,6 +87,8 @@ def records(form, rng, count, lies=0.2):
 )
 # its last record ends in what looks like a record: nobody comes there
 @example(form=PcapRecords("<", 16, 10**9, 300), seed=548257892, count=142, start=0, most=10**9, damage=[])
+@example(form=FORMS[0], seed=10, count=10, start=0, most=10**9, damage=[])
+@example(form=FORMS[5], seed=4143, count=11, start=0, most=10**9, damage=["zeros", "length"])
 def test_lanes_find_what_a_plain_walk_finds_in_captures_sound_and_damaged(form, seed, count, start, most, damage):
     rng = random.Random(seed)
     data = bytearray(start) + bytearray(b"".join(records(form, rng, count)))

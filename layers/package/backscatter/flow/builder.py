@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 REORDERING = 3 * SECOND
 
 #: Packets that are gathered before flows are looked at.
-BATCH = 1 << 21
+BATCH = 1 << 22
+
+#: Flows of fewer packets are kept whole: hardly any packet of theirs could go.
+BRIEF = 24
 
 #: Every so many packets one is asked for its time, to tell how far a batch has come.
 _SAMPLE = 64
@@ -45,10 +48,11 @@ class FlowBuilder:
     late  packets that came further behind than REORDERING: their flows may have been cut
     """
 
-    def __init__(self, *, reordering: int = REORDERING, batch: int = BATCH) -> None:
+    def __init__(self, *, reordering: int = REORDERING, batch: int = BATCH, brief: int = BRIEF) -> None:
+        self._brief = brief
         self._reordering = reordering
         self._batch = batch
-        self._held = Held.fresh([])
+        self._held = Held.joined_from([])
         self._pending: list[Packets] = []
         self._count = 0
         self._settled_to = np.iinfo(np.int64).min
@@ -76,15 +80,16 @@ class FlowBuilder:
         return self._built(None)
 
     def _built(self, settled_to: int | None) -> Built:
-        packets = Held.fresh([self._held, *self._pending])
-        self._pending, self._count, self._held = [], 0, Held.fresh([])
+        tables = [self._held, *self._pending]
+        self._pending, self._count, self._held = [], 0, Held.joined_from([])
+        packets = Held.joined_from(tables)
         traffic = conversations(packets, packets.settled)
         if settled_to is None:
             return flow_rows(packets, traffic)
         live = _may_go_on(packets, traffic, settled_to)
         built = flow_rows(packets, traffic.only(~live))
         packets.settled |= packets["time"] < settled_to
-        self._held = _condensed(packets, traffic.only(live))
+        self._held = _condensed(packets, traffic.only(live), self._brief)
         return built
 
 
@@ -93,7 +98,7 @@ def _decoded(packets: Packets) -> Packets:
     ok = packets["status"] == OK
     if ok.all():
         return packets
-    return Held.fresh([packets]).only(np.flatnonzero(ok))
+    return Held.joined_from([packets]).only(np.flatnonzero(ok))
 
 
 def _may_go_on(packets: Held, traffic: Traffic, settled_to: int) -> Bools:
@@ -113,19 +118,21 @@ def _may_go_on(packets: Held, traffic: Traffic, settled_to: int) -> Bools:
     return live
 
 
-def _condensed(packets: Held, traffic: Traffic) -> Held:
+def _condensed(packets: Held, traffic: Traffic, brief: int) -> Held:
     """The packets that must be kept of flows that may go on, in the order of time."""
     kept = []
     for begin, end, shape in portions(traffic):
+        is_long = shape.length[0::2] + shape.length[1::2] >= brief
         is_tcp = packets["proto"][traffic.head[begin:end]] == TCP
-        for flows, keeps in ((is_tcp, _tcp_kept), (~is_tcp, plain_kept)):
+        for flows, keeps in ((is_long & is_tcp, _tcp_kept), (is_long & ~is_tcp, plain_kept), (~is_long, None)):
             some = shape.only(flows)
-            if len(some.packet):
-                keep = keeps(packets, some)
-                absorb(packets, some, keep)
-                kept.append(np.stack((some.pos[keep], some.packet[keep])))
+            if not len(some.packet):
+                continue
+            keep = keeps(packets, some) if keeps else np.ones(len(some.packet), np.bool_)
+            absorb(packets, some, keep)
+            kept.append(np.stack((some.pos[keep], some.packet[keep])))
     if not kept:
-        return Held.fresh([])
+        return Held.joined_from([])
     pos, packet = np.concatenate(kept, axis=1)
     return packets.only(packet[np.argsort(pos)])
 

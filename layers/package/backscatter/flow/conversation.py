@@ -87,6 +87,7 @@ def conversations(packets: Packets, settled: Bools | None = None) -> Traffic:
     taken = None if len(chosen) == len(packets) and _is_whole(chosen) else chosen
     key, forward = _keys(packets, taken)
     runs = _grouped(key, forward)
+    del key
     _split(packets, chosen, forward, runs, settled)
     at = np.flatnonzero(runs.new_half)
     length = np.diff(np.append(at, len(chosen)))

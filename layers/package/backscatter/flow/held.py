@@ -60,23 +60,32 @@ class Held(Packets):
     settled: Bools
 
     @classmethod
-    def fresh(cls, tables: Sequence[Packets]) -> Held:
-        """Tables as they were decoded, or held, one behind the other."""
-        columns = {name: _joined(name, [table[name] for table in tables]) for name in PACKET if name != "quote"}
+    def joined_from(cls, tables: list[Packets]) -> Held:
+        """Tables as they were decoded, or held, one behind the other. Empties `tables`, so that nothing lies twice."""
+        lengths = [len(table) for table in tables]
+        held = [table if isinstance(table, Held) else None for table in tables]
         quote = _stacked([table["quote"] for table in tables], [len(table.quotes) for table in tables])
         quotes = np.concatenate([np.zeros(0, QUOTE), *(table.quotes for table in tables)])
         quotes["packet"] = np.flatnonzero(quote >= 0)
-        held = [table if isinstance(table, Held) else None for table in tables]
         rows = [
-            table["absorbed"] if table else np.broadcast_to(np.int32(-1), len(raw))
-            for table, raw in zip(held, tables, strict=True)
+            np.broadcast_to(np.int32(-1), length) if table is None else table["absorbed"]
+            for table, length in zip(held, lengths, strict=True)
         ]
-        columns["quote"] = quote
-        columns["absorbed"] = _stacked(rows, [len(table.absorbed) if table else 0 for table in held])
-        absorbed = np.concatenate([np.zeros(0, ABSORBED), *(table.absorbed for table in held if table)])
+        absorbed = np.concatenate([np.zeros(0, ABSORBED), *(table.absorbed for table in held if table is not None)])
         settled = [
-            table.settled if table else np.zeros(len(raw), np.bool_) for table, raw in zip(held, tables, strict=True)
+            np.zeros(length, np.bool_) if table is None else table.settled
+            for table, length in zip(held, lengths, strict=True)
         ]
+        columns = {
+            "quote": quote,
+            "absorbed": _stacked(rows, [0 if table is None else len(table.absorbed) for table in held]),
+        }
+        parts = [dict(table.columns) for table in tables]
+        tables.clear()
+        held.clear()
+        for name in PACKET:
+            if name not in columns:
+                columns[name] = _joined(name, [part.pop(name) for part in parts])
         return cls(columns, quotes, absorbed, np.concatenate([np.zeros(0, np.bool_), *settled]))
 
     def only(self, index: Ints) -> Held:

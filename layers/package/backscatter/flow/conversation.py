@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -29,6 +29,9 @@ _MIX = np.uint64(0x243F6A8885A308D3)
 _STIR = np.uint64(0x9E3779B97F4A7C15)
 
 _SIXTEEN = np.uint64(16)
+
+#: Packets that keys are made of at a time.
+_STRETCH = 1 << 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +88,9 @@ def conversations(packets: Packets, settled: Bools | None = None) -> Traffic:
         none = np.zeros(0, np.int64)
         return Traffic(0, none, none, none, none, none)
     taken = None if len(chosen) == len(packets) and _is_whole(chosen) else chosen
-    key, forward = _keys(packets, taken)
-    runs = _grouped(key, forward)
-    del key
+    keys = _keys(packets, taken)
+    runs, forward = _grouped(keys), keys.forward
+    del keys
     _split(packets, chosen, forward, runs, settled)
     at = np.flatnonzero(runs.new_half)
     length = np.diff(np.append(at, len(chosen)))
@@ -128,46 +131,83 @@ def _is_whole(chosen: Ints) -> bool:
     return bool((chosen[1:] > chosen[:-1]).all())
 
 
-def _keys(packets: Packets, taken: Ints | None) -> tuple[list[NDArray[np.uint64]], Bools]:
-    """What the packets of one tuple have in common, as columns; and whether each goes from its lower endpoint.
+@dataclass(frozen=True, slots=True)
+class _Keys:
+    """What the packets of one tuple have in common.
 
-    The fewer columns the faster: two hold the tuple of an IPv4 packet whole.
+    columns  uint64, equal in all of them for packets of one tuple and of no other
+    mixed    uint64, a hash of these
+    forward  whether a packet goes from its lower endpoint
     """
 
-    def column(name: str) -> NDArray[Any]:
-        values: NDArray[Any] = packets[name]
-        return values if taken is None else values[taken]
+    columns: list[NDArray[np.uint64]]
+    mixed: NDArray[np.uint64]
+    forward: Bools
 
-    traits, scope = column("traits"), column("scope")
+
+def _keys(packets: Packets, taken: Ints | None) -> _Keys:
+    """The keys of the packets taken, all for None. The fewer columns the faster: two hold the tuple of IPv4 whole."""
+    count = len(packets) if taken is None else len(taken)
+    high = packets["src_hi"].any() or packets["dst_hi"].any()
+    low = max(packets["src_lo"].max(), packets["dst_lo"].max()) >= 1 << 32
+    compact = not high and not low and packets["scope"].max() < 1 << 16
+    columns = [np.empty(count, np.uint64) for _ in range(2 if compact else 6)]
+    mixed, forward = np.empty(count, np.uint64), np.empty(count, np.bool_)
+    # in stretches, so that what is computed on the way stays in the processor's cache
+    for begin in range(0, count, _STRETCH):
+        some = slice(begin, begin + _STRETCH)
+        index = some if taken is None else taken[some]
+        tuple_columns, forward[some] = (_compact_key if compact else _wide_key)(packets, index)
+        hashed = np.zeros(len(tuple_columns[0]), np.uint64)
+        for column, values in zip(columns, tuple_columns, strict=True):
+            column[some] = values
+            hashed ^= hashed >> np.uint64(32)
+            hashed ^= values
+            hashed *= _MIX
+        hashed ^= hashed >> np.uint64(32)
+        np.multiply(hashed, _STIR, out=mixed[some])
+    return _Keys(columns, mixed, forward)
+
+
+def _kind(packets: Packets, index: slice | Ints) -> tuple[NDArray[np.uint16], Bools]:
+    """Protocol, version and traits in 11 bits; and whether the reverse tuple is another conversation."""
+    traits = packets["traits"][index]
     one_way = (traits & ONE_WAY) != 0
-    src_lo, dst_lo = column("src_lo"), column("dst_lo")
-    src_hi, dst_hi = column("src_hi"), column("dst_hi")
-    src_port, dst_port = column("src_port"), column("dst_port")
-    kind = column("proto").astype(np.uint16) << np.uint16(3)
-    kind |= (column("version") == 6) << np.uint16(2)
+    kind = packets["proto"][index].astype(np.uint16) << np.uint16(3)
+    kind |= (packets["version"][index] == 6) << np.uint16(2)
     kind |= (traits & HAS_PORTS) | one_way << np.uint8(1)
-    if max(src_lo.max(), dst_lo.max()) < 1 << 32 and scope.max() < 1 << 16 and not (src_hi.any() or dst_hi.any()):
-        src, dst = src_lo << _SIXTEEN | src_port, dst_lo << _SIXTEEN | dst_port
-        forward = src <= dst
-        forward |= one_way
-        lower, upper = np.where(forward, src, dst), np.where(forward, dst, src)
-        lower <<= _SIXTEEN
-        lower |= scope
-        upper <<= _SIXTEEN
-        upper |= kind
-        return [lower, upper], forward
+    return kind, one_way
+
+
+def _compact_key(packets: Packets, index: slice | Ints) -> tuple[list[NDArray[np.uint64]], Bools]:
+    """Keys of packets whose addresses have 32 bits and whose scopes have 16."""
+    kind, one_way = _kind(packets, index)
+    src = packets["src_lo"][index] << _SIXTEEN | packets["src_port"][index]
+    dst = packets["dst_lo"][index] << _SIXTEEN | packets["dst_port"][index]
+    forward = src <= dst
+    forward |= one_way
+    lower, upper = np.where(forward, src, dst), np.where(forward, dst, src)
+    lower <<= _SIXTEEN
+    lower |= packets["scope"][index]
+    upper <<= _SIXTEEN
+    upper |= kind
+    return [lower, upper], forward
+
+
+def _wide_key(packets: Packets, index: slice | Ints) -> tuple[list[NDArray[np.uint64]], Bools]:
+    """Keys of any packets."""
+    kind, one_way = _kind(packets, index)
+    src_hi, src_lo, src_port = (packets[f"src_{name}"][index] for name in ("hi", "lo", "port"))
+    dst_hi, dst_lo, dst_port = (packets[f"dst_{name}"][index] for name in ("hi", "lo", "port"))
     forward = (
         one_way
         | (src_hi < dst_hi)
         | ((src_hi == dst_hi) & ((src_lo < dst_lo) | ((src_lo == dst_lo) & (src_port <= dst_port))))
     )
     ends = np.where(forward, src_port, dst_port).astype(np.uint64) << _SIXTEEN | np.where(forward, dst_port, src_port)
-    ends = ends << _SIXTEEN | kind
-    key = [ends, np.where(forward, src_lo, dst_lo), np.where(forward, dst_lo, src_lo)]
-    for one, other in ((src_hi, dst_hi),) if src_hi.any() or dst_hi.any() else ():
+    key = [ends << _SIXTEEN | kind, packets["scope"][index].astype(np.uint64)]
+    for one, other in ((src_lo, dst_lo), (src_hi, dst_hi)):
         key += [np.where(forward, one, other), np.where(forward, other, one)]
-    if scope.any():
-        key.append(scope.astype(np.uint64))
     return key, forward
 
 
@@ -187,47 +227,50 @@ class _Runs:
     new_chain: Bools
 
 
-def _grouped(key: list[NDArray[np.uint64]], forward: Bools) -> _Runs:
+def _grouped(keys: _Keys) -> _Runs:
     """Equal keys brought together, and of each the packets of either direction, which keep their order.
 
-    Sorted by as many bits of a mixed key as leave room for direction and index, since sorting plain integers is much
+    Sorted by as many bits of the mixed key as leave room for direction and index, since sorting plain integers is much
     faster than sorting columns. Keys that only share those bits are then told apart by a full sort of just their
     packets, so an attacker who finds collisions costs time and changes nothing.
     """
+    mixed, forward = keys.mixed, keys.forward
     count = len(forward)
-    mixed = key[0] * _STIR
-    for column in key[1:]:
-        mixed ^= mixed >> np.uint64(32)
-        mixed ^= column
-        mixed *= _MIX
-    mixed ^= mixed >> np.uint64(32)
-    mixed *= _STIR
     bits = count.bit_length()
-    index_mask = np.uint64((1 << bits) - 1)
     mixed &= ~np.uint64((2 << bits) - 1)
     mixed |= forward.astype(np.uint64) << np.uint64(bits)
     mixed |= np.arange(count, dtype=np.uint64)
     mixed.sort()
-    order = (mixed & index_mask).view(np.int64)
+    order = (mixed & np.uint64((1 << bits) - 1)).view(np.int64)
     mixed >>= np.uint64(bits)
     new_half = run_starts(mixed)
     mixed >>= np.uint64(1)
     new_hash = run_starts(mixed)
-    new_flow = np.zeros(count, np.bool_)
-    for column in key:
-        new_flow |= run_starts(column[order])
+    new_flow = _changes(keys.columns, order)
     collides = new_flow & ~new_hash
     if collides.any():
         group = np.cumsum(new_hash) - 1
         mixed_up = np.flatnonzero(np.isin(group, group[collides]))
         part = order[mixed_up]
-        part = part[np.lexsort((part, forward[part], *(column[part] for column in key), group[mixed_up]))]
+        part = part[np.lexsort((part, forward[part], *(column[part] for column in keys.columns), group[mixed_up]))]
         order[mixed_up] = part
-        for column in key:
-            new_hash[mixed_up] |= run_starts(column[part])
+        new_hash[mixed_up] |= _changes(keys.columns, part)
         new_flow = new_hash
         new_half[mixed_up] = new_hash[mixed_up] | run_starts(forward[part])
     return _Runs(order, new_flow, new_half, new_flow)
+
+
+def _changes(columns: list[NDArray[np.uint64]], order: Ints) -> Bools:
+    """True where, in this order, any column differs from the entry before; the first is always True."""
+    changes = np.ones(len(order), np.bool_)
+    for begin in range(1, len(order), _STRETCH):
+        index = order[begin - 1 : begin + _STRETCH]
+        some = changes[begin : begin + _STRETCH]
+        some[:] = False
+        for column in columns:
+            values = column[index]
+            some |= values[1:] != values[:-1]
+    return changes
 
 
 def _split(packets: Packets, chosen: Ints, forward: Bools, runs: _Runs, settled: Bools | None) -> None:
@@ -246,7 +289,10 @@ def _split(packets: Packets, chosen: Ints, forward: Bools, runs: _Runs, settled:
     is_tcp = packets["proto"][chosen[runs.order[heads]]] == TCP
     span = _elapsed(earliest, latest)
     splits = span > np.where(is_tcp, TCP_IDLE, OTHER_IDLE).astype(np.uint64)
-    flags = packets["flags"][chosen[runs.order]]
+    flags = np.empty(len(chosen), np.uint8)
+    for begin in range(0, len(chosen), _STRETCH):
+        some = slice(begin, begin + _STRETCH)
+        flags[some] = packets["flags"][chosen[runs.order[some]]]
     ends = np.flatnonzero(flags & (FIN | RST))
     syns = np.flatnonzero((flags & (SYN | ACK | RST | FIN)) == SYN)
     if len(ends) and len(syns):

@@ -19,7 +19,9 @@ setup: $(STAMP) ## .venv with the package and its tools
 # One environment for the command line, the local cloud, tests and checks; every package by its hash. The lock is whole,
 # so pip need not look for anything that is not in it (and older ones stumble over extras when they do).
 $(STAMP): requirements/dev.txt pyproject.toml
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed, and $(PYTHON) is older: name another one with PYTHON=..." >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement requirements/dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@

@@ -49,6 +49,10 @@ Only backscatter is capped, since it is the one verdict that can hide a real con
 | loss of at most {loss_undetermined:.0%} | undetermined |
 | our host is not half-open scanning within five minutes | {possible} |
 
+What speaks for it besides the rule adds points, never past 99 and never across the line to confirmed: a local port that
+the flooder juno.c forges, 1024 or 3072 (3 points); one remote that answers at least {flood_hosts} of us from at most
+{flood_ports} ports (8); several conversations with it of the same pattern within an hour (5).
+
 R6 to R10 rest on our silence, so without full look-back, both directions and capture afterwards they do not apply at
 all: such a conversation is undetermined. Both directions means that one flow of our host is seen both ways, by more
 than our SYN+ACKs and RSTs: our broadcasts beside what we receive, or a filter for answers, would hide every SYN. With a
@@ -85,6 +89,8 @@ def page() -> str:
             silent=f"{caps.POSSIBLE}, R6 to R10 undetermined",
             loss_undetermined=caps.LOSS_UNDETERMINED,
             most=MOST_CONVERSATIONS,
+            flood_hosts=caps.FLOOD_HOSTS,
+            flood_ports=caps.FLOOD_PORTS,
         )
     )
 

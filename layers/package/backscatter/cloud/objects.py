@@ -77,6 +77,7 @@ class ObjectStream(io.RawIOBase):
     def __init__(self, s3: Any, name: ObjectName) -> None:
         super().__init__()
         self._s3 = s3
+        self._body: Any = io.BytesIO()  # so that one that could not be opened can be closed
         answer = _get(s3, name)
         self.name = ObjectName(
             name.bucket, name.key, name.version or _version(answer), name.etag or answer["ETag"].strip('"')

@@ -103,20 +103,30 @@ def _built(source: Path, target: str) -> bytes:
         raise RequestError("make is not installed; the layers are built by their Makefiles")
     folder = Path(tempfile.mkdtemp(prefix="backscatter-layer-"))
     try:
+        layer, scratch = folder / "layer", folder / "scratch"
+        scratch.mkdir()
         command = [make, "-s", "-C", str(source), target]
-        command += [f"ARTIFACTS_DIR={folder}", f"PYTHON={sys.executable}", "ARCHITECTURE=host"]
-        printed, failed = _run(command)
+        command += [f"ARTIFACTS_DIR={layer}", f"PYTHON={sys.executable}", "ARCHITECTURE=host"]
+        printed, failed = _run(command, scratch)
         if failed:
             raise RequestError(f"{target} in {source} failed:\n{printed}")
-        return _zipped(folder)
+        return _zipped(layer)
     finally:
         remove(folder)
 
 
-def _run(command: list[str]) -> tuple[str, int]:
-    """What a command prints, and its exit code. Whoever interrupts us ends it with all that it started."""
+def _run(command: list[str], scratch: Path) -> tuple[str, int]:
+    """What a command prints, and its exit code. Whoever interrupts us ends it with all that it started.
+
+    What it keeps for itself (pip unpacks a lot) it keeps in `scratch`.
+    """
     with subprocess.Popen(  # noqa: S603  # our Makefile
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "TMPDIR": str(scratch)},
     ) as process:
         try:
             printed, _ = process.communicate()

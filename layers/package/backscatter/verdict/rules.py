@@ -305,7 +305,7 @@ RULES: tuple[Rule, ...] = (
         Label.UNDETERMINED,
         0,
         "It begins with data, a lone ACK or FIN, a bare RST of theirs, or a SYN+ACK inside the guard time that is not "
-        "answered; and everything that no other row fits.",
+        "answered; or no other rule fits it.",
         "The capture begins in the middle of what happened between {local} and {remote}.",
         lambda _: True,
         why=Why.MIDSTREAM,

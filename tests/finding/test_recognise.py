@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from backscatter.demo.wire import ether, pcap, tcp
 from backscatter.errors import FindingError
 from backscatter.finding import recognise
 from backscatter.finding.model import Finding
@@ -277,3 +278,10 @@ def test_texts_and_originals_are_bounded():
     (finding,) = read_findings(json.dumps(alert).encode(), "f")
     assert len(finding.title) == 500
     assert len(finding.original) == 32768
+
+
+def test_a_capture_given_as_alerts_gets_one_clear_word():
+    packet = ether(tcp("10.0.0.1", 1, "10.0.0.2", 2, "S"))
+    (error,) = read_findings(pcap([(10**18 + number, packet) for number in range(50)]), "case.pcap")
+    assert isinstance(error, FindingError)
+    assert "packet capture" in str(error)

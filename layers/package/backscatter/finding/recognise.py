@@ -5,11 +5,13 @@ A further format is a module with a predicate and a reader, and a row in FORMATS
 
 from __future__ import annotations
 
+import io
 import zlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from backscatter.errors import FindingError
+from backscatter.capture.reader import open_capture
+from backscatter.errors import CaptureError, FindingError
 from backscatter.finding import asff, eve, guardduty, sguil
 from backscatter.finding.fields import ORIGINAL_CHARS, Fields, Place, clean
 from backscatter.finding.split import split
@@ -44,6 +46,7 @@ LISTS = ("findings", "Findings", "Records")
 EXPANDED_BYTES = 1 << 28
 _EXPANSION_RATIO = 200
 _SMALL = 1 << 24
+_SMALL_HEAD = 1 << 12
 _PIECE = 1 << 13
 _GZIP = b"\x1f\x8b"
 _MOST_LISTED = 100_000
@@ -63,6 +66,9 @@ def read_findings(data: bytes, name: str, *, year: int | None = None) -> Iterato
         are no alerts (EVE carries flows, dns, statistics) are no findings and are left out.
     """
     expanded, fault = _expanded(data)
+    if _is_capture(expanded):
+        yield FindingError(name, 0, "this is a packet capture and holds no alerts; name it among the captures")
+        return
     for document in split(_decoded(expanded)):
         yield from _of_document(document, Place(name, document.line, year))
     if fault:
@@ -134,6 +140,15 @@ def _placed(finding: Finding, envelope: Mapping[str, object]) -> Finding:
         )
     except FindingError:
         return finding  # an envelope with an account that is no text says nothing, and costs no finding
+
+
+def _is_capture(data: bytes) -> bool:
+    """Whether somebody gave us packets instead of alerts: one clear word is better than a thousand about bad JSON."""
+    try:
+        open_capture(io.BytesIO(data[:_SMALL_HEAD]), "")
+    except CaptureError:
+        return False
+    return True
 
 
 def _decoded(data: bytes) -> str:

@@ -14,7 +14,7 @@ from tests.flow.test_loss import closing, connection, exchange, isns
 
 from backscatter.decode.columns import ACK, HAS_PORTS, ONE_WAY, Packets
 from backscatter.flow.build import build_flows
-from backscatter.flow.builder import FlowBuilder
+from backscatter.flow.builder import FlowBuilder, in_order
 from backscatter.flow.table import FLOW, FLOW_QUOTE, FlowTable
 
 SECOND = 10**9
@@ -40,8 +40,7 @@ def built(tables: list[Packets], *, reordering: int = 0, batch: int = 1) -> tupl
     builder = FlowBuilder(reordering=reordering, batch=batch, brief=0)
     told = [found for table in tables if (found := builder.add(table)) is not None]
     told.append(builder.finish())
-    whole = FlowTable.joined([FlowTable(*each, SCOPES) for each in told])
-    return whole, builder
+    return FlowTable(*in_order(told), SCOPES), builder
 
 
 def assert_same(one: FlowTable, other: FlowTable) -> None:
@@ -160,3 +159,20 @@ def test_packets_that_come_too_late_are_counted():
     builder.add(packets([{"t": 100 + n} for n in range(10)]))
     builder.add(packets([{"t": 3}]))
     assert builder.late == 1
+
+
+def test_portions_and_threads_change_nothing(monkeypatch):
+    rows = [row | {"aport": 2000 + n % 50, "t": n / 10} for n, row in enumerate(download(400))]
+    rows += [{"proto": 17, "aport": n, "t": n} for n in range(70)]
+    at_once = build_flows(packets(rows), SCOPES, ((),))
+    monkeypatch.setattr("backscatter.flow.build.PORTION_FLOWS", 3)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2, 3})
+    assert build_flows(packets(rows), SCOPES, ((),)).rows.tobytes() == at_once.rows.tobytes()
+
+
+def test_a_stray_clock_does_not_end_the_flows_of_all_others():
+    rows = [{"t": n} for n in range(20)]
+    rows[10] = {"t": 4 * 10**9, "aport": 9}
+    whole, builder = built(parts(packets(rows), [5, 12, 15]))
+    assert len(whole) == 2
+    assert builder.late == 0

@@ -15,7 +15,7 @@ from backscatter.decode.columns import PLACE_BITS
 from backscatter.demo.wire import ether, pcap, tcp, udp
 from backscatter.errors import NotACapture
 from backscatter.flow.build import build_flows
-from backscatter.flow.census import take_census
+from backscatter.flow.census import Tally, take_census
 from backscatter.flow.read import Piece, group_sensors, read_sensor
 
 SECOND = 10**9
@@ -164,3 +164,24 @@ def test_every_capture_is_in_one_sensor_and_none_overlaps_there(spans):
     for sensor in sensors:
         for one, other in itertools.pairwise(sensor):
             assert spans[one][1] <= spans[other][0]
+
+
+@given(st.lists(st.integers(0, 10**6), min_size=1, max_size=40), st.integers(0, 40))
+def test_a_census_does_not_depend_on_where_blocks_end(gaps, cut):
+    rows = [{"t": 10**9 + t, "scope": t % 3, "status": (t % 5 == 0) * (1 + t % 2)} for t in itertools.accumulate(gaps)]
+    whole, blocks = Tally(), Tally()
+    whole.add(packets(rows))
+    for some in (rows[:cut], rows[cut:]):
+        blocks.add(packets(some))
+    table = build_flows(packets(rows), ("", "a", "b"), ((),), sensor="s")
+    assert whole.census(("", "a", "b"), table, 0) == blocks.census(("", "a", "b"), table, 0)
+
+
+def test_the_median_gap_of_many_packets_is_taken_of_some_of_them(monkeypatch):
+    monkeypatch.setattr("backscatter.flow.census._MOST_GAPS", 16)
+    tally = Tally()
+    for begin in range(0, 1000, 10):
+        tally.add(packets([{"t": 10**9 + begin + n} for n in range(10)]))
+    assert sum(map(len, tally._gaps)) <= 16
+    table = build_flows(packets([{"t": 10**9}]), ("",), ((),), sensor="s")
+    assert tally.census(("",), table, 0).median_gap == SECOND

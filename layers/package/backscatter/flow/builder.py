@@ -13,6 +13,7 @@ from backscatter.flow.halves import Halves
 from backscatter.flow.held import Held, absorb, plain_kept, slimmed, tcp_kept
 from backscatter.flow.orderly import orderly
 from backscatter.flow.sides import first_acks
+from backscatter.flow.table import FLOW
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,8 +25,9 @@ if TYPE_CHECKING:
 #: How far (ns) a packet may stand behind one that is later than it.
 REORDERING = 3 * SECOND
 
-#: Packets that are gathered before flows are looked at.
-BATCH = 1 << 22
+#: Packets that are gathered before flows are looked at: about 170 bytes each at the peak. Looking costs as much again
+#: for every packet that stays, so captures of up to this many are looked at once.
+BATCH = 6_000_000
 
 #: Flows of fewer packets are kept whole: hardly any packet of theirs could go.
 BRIEF = 24
@@ -91,6 +93,39 @@ class FlowBuilder:
         packets.settled |= packets["time"] < settled_to
         self._held = _condensed(packets, traffic.only(live), self._brief)
         return built
+
+
+def in_order(parts: list[Built]) -> Built:
+    """Rows and quotes of all parts, by start and then by the place of the first packet. Empties `parts`."""
+    if len(parts) == 1:
+        return parts.pop()
+    start = np.concatenate([rows["start"] for rows, _ in parts])
+    place = np.concatenate([rows["src_places"][:, 0] for rows, _ in parts])
+    rank = np.empty(len(start), np.int64)
+    rank[np.lexsort((place, start))] = np.arange(len(start))
+    whole = np.empty(len(start), FLOW)
+    quotes: list[NDArray[np.void]] = []
+    flows_before = 0
+    for rows, some in parts:
+        here = rank[flows_before : flows_before + len(rows)]
+        some["flow"] = here[some["flow"]]
+        quotes.append(some)
+        whole[here] = rows
+        flows_before += len(rows)
+    quoted = np.concatenate(quotes)
+    # the sort is stable, so quotes of one flow stay in their order; rows follow theirs
+    order = np.argsort(quoted["flow"], kind="stable")
+    before = np.cumsum([0, *map(len, quotes)])
+    moved = np.empty(len(quoted), np.int64)
+    moved[order] = np.arange(len(quoted))
+    flows_before = 0
+    for (rows, _), shift in zip(parts, before, strict=False):
+        here = rank[flows_before : flows_before + len(rows)]
+        own = rows["quote"]
+        whole["quote"][here] = np.where(own >= 0, moved[np.maximum(own, 0) + shift], -1) if len(moved) else -1
+        flows_before += len(rows)
+    parts.clear()
+    return whole, quoted[order]
 
 
 def _decoded(packets: Packets) -> Packets:

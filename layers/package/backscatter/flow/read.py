@@ -11,7 +11,7 @@ from backscatter.capture.reader import open_capture
 from backscatter.decode.columns import PLACE_BITS, Packets
 from backscatter.decode.decoder import Decoder
 from backscatter.errors import CaptureError
-from backscatter.flow.builder import FlowBuilder
+from backscatter.flow.builder import FlowBuilder, in_order
 from backscatter.flow.census import Census, Tally
 from backscatter.flow.table import FlowTable
 
@@ -161,13 +161,11 @@ def _numbered(packets: Packets, number: int) -> Packets:
     return Packets({**packets.columns, "place": packets["place"] | number << PLACE_BITS}, packets.quotes)
 
 
-def _sensor_flows(sensor: str, pieces: Sequence[PieceRead], decoder: Decoder, built: Sequence[Built]) -> SensorFlows:
+def _sensor_flows(sensor: str, pieces: Sequence[PieceRead], decoder: Decoder, built: list[Built]) -> SensorFlows:
     names = tuple(piece.name for piece in pieces) or ("",)
     scopes = decoder.scopes.values
     stacks = tuple(decoder.tunnels.values)
-    parts = [FlowTable(*rows, tuple(scopes), stacks, (sensor,), names) for rows in built if len(rows[0])]
-    table = parts[0] if len(parts) == 1 else FlowTable.joined(parts or [FlowTable(*built[-1])])
-    table = replace(table, scopes=tuple(scopes), tunnels=stacks, sensors=(sensor,), pieces=names)
+    table = FlowTable(*in_order(built), tuple(scopes), stacks, (sensor,), names)
     censuses = tuple(
         piece.tally.census(scopes, table, number, damage=piece.damage, dropped=piece.dropped)
         for number, piece in enumerate(pieces)

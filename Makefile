@@ -7,8 +7,9 @@ SAM_VENV := .venv-sam
 SAM := SAM_CLI_TELEMETRY=0 $(SAM_VENV)/bin/sam
 REGION ?= eu-central-1
 ARCHITECTURE ?= arm64
+FUZZ_SECONDS ?= 60
 
-.PHONY: help setup demo test lint format bench build lock docs clean
+.PHONY: help setup demo test lint format bench fuzz build lock docs clean
 .DEFAULT_GOAL := help
 
 help: ## say what the targets do
@@ -45,6 +46,18 @@ format: setup ## put the code in its form
 bench: setup ## packets per CPU second, beside the peers that are installed
 	$(BIN)/python scripts/bench.py
 
+# The tests do not need what is installed here.
+$(VENV)/.fuzz: requirements/fuzz.txt $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement requirements/fuzz.txt
+	@touch $@
+
+# All three run, whatever the ones before them found; what fails is kept in .fuzz/.
+fuzz: setup $(VENV)/.fuzz ## mutated captures and alerts, FUZZ_SECONDS (60) each: at random, then guided by coverage
+	@failed=0; \
+	$(BIN)/python scripts/fuzz/mutate.py --seconds $(FUZZ_SECONDS) || failed=1; \
+	for kind in captures alerts; do $(BIN)/python scripts/fuzz/guided.py $$kind --seconds $(FUZZ_SECONDS) || failed=1; done; \
+	exit $$failed
+
 docs: setup ## pages that are made from the code
 	$(BIN)/python scripts/rules_page.py
 	$(BIN)/python scripts/cli_reference.py
@@ -64,6 +77,7 @@ lock: ## pin every dependency again, with hashes
 	cd requirements && $(UV) dev.in --output-file dev.txt
 	cd requirements && $(UV) runtime.in --constraint dev.txt --output-file runtime.txt
 	cd requirements && $(UV) sam.in --output-file sam.txt
+	cd requirements && $(UV) fuzz.in --output-file fuzz.txt
 
 clean: ## remove what these targets made
-	rm -rf $(VENV) $(SAM_VENV) .setup .aws-sam .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(SAM_VENV) .setup .aws-sam .pytest_cache .mypy_cache .ruff_cache .hypothesis .fuzz

@@ -125,6 +125,17 @@ def test_simple_packets_are_picked_without_a_time():
     assert pick(seekable(data), layout, [last])[last].time.tolist() == [0]
 
 
+def test_records_of_a_section_whose_header_is_damaged_are_picked():
+    header = section()
+    damaged = header[:-4] + struct.pack("<I", len(header) + 1)
+    packets = b"".join(packet(frame, number) for number, frame in enumerate(FRAMES[:4]))
+    data = damaged + interface(101) + interface(101) + packets + section() + interface(1) + packets
+    table, layout = every(data)
+    assert [linktype for _, linktype, _, _ in table.values()] == [101] * 4 + [1] * 4
+    picked = pick(seekable(data), layout, table)
+    assert {offset: rows(block)[offset] for offset, block in picked.items()} == table
+
+
 def test_a_forward_only_stream_refuses_to_go_back():
     read = expanding_read(io.BytesIO(CLASSIC), "x")
     assert read(5000, 10) == CLASSIC[5000:5010]

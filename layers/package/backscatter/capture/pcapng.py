@@ -133,7 +133,9 @@ class PcapngWalker:
 
     def close(self) -> bool:
         """Notes the section that ended in the layout; whether the layout has room for another."""
-        if self._number >= 0 and self._layout.add(self._current()):
+        # before the first section there are interfaces too, where only its header is damaged
+        described = self._number >= 0 or self._interfaces
+        if described and self._layout.add(self._current()):
             self._kept += len(self._interfaces)
         return len(self._layout.sections) <= self._limits.sections
 

@@ -107,7 +107,7 @@ def slimmed(packets: Packets) -> Packets:
     columns = dict(packets.columns)
     for name in _OFTEN_ONE:
         column = columns[name]
-        if len(column) and (column == column[0]).all():
+        if len(column) and column.strides != (0,) and (column == column[0]).all():
             columns[name] = np.broadcast_to(column[0], len(column))
     return Packets(columns, packets.quotes)
 

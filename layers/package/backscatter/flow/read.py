@@ -13,6 +13,7 @@ from backscatter.decode.decoder import Decoder
 from backscatter.errors import CaptureError
 from backscatter.flow.builder import FlowBuilder, in_order
 from backscatter.flow.census import Census, Tally
+from backscatter.flow.held import slimmed
 from backscatter.flow.table import FlowTable
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def read_piece(
     the bytes of the expanded stream read so far. OSError of the stream itself is not caught.
     """
     tables: list[Packets] = []
-    read = _read(piece, decoder, tables.append, limits, progress)
+    read = _read(piece, decoder, lambda packets: tables.append(slimmed(packets)), limits, progress)
     return replace(read, tables=tuple(tables))
 
 

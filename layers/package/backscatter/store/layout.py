@@ -14,7 +14,7 @@ from backscatter.flow.table import FLOW, FLOW_QUOTE, HAS_RST, HAS_SYN, HAS_SYNAC
 from backscatter.store.planes import Column, Recipe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -96,7 +96,8 @@ _QUOTE_GUESSES: dict[str, tuple[Any, ...]] = {
 }
 #: Left out: an item holds flows of one sensor. Coded: what refers to something else of the item.
 _LEFT_OUT = ("sensor",)
-_CODED = ("scope", "tunnels", "history", "quote")
+_RUNNING = ("start", "src_places.0", "quote")
+_CODED = {"scope": "u4", "tunnels": "u4", "history": "u2"}
 
 
 def _columns(dtype: np.dtype[Any], fields: Iterable[str], guesses: dict[str, tuple[Any, ...]]) -> Iterator[Column]:
@@ -107,21 +108,21 @@ def _columns(dtype: np.dtype[Any], fields: Iterable[str], guesses: dict[str, tup
             yield Column(full, kind.base, *guesses.get(full, ()))
 
 
-def _recipe(columns: Iterable[Column], running: Sequence[str], coded: Sequence[str]) -> Recipe:
+def _recipe(columns: Iterable[Column], running: Sequence[str], coded: Mapping[str, str]) -> Recipe:
     named = {column.name: column for column in columns}
     return Recipe(
         [named[name] for name in running],
-        [Column(name, np.dtype("u4")) for name in coded],
+        [Column(name, np.dtype(dtype)) for name, dtype in coded.items()],
         [column for name, column in named.items() if name not in (*running, *coded)],
     )
 
 
 ROWS = _recipe(
     _columns(FLOW, [name for name in (*_ROW_FIELDS, *_SIDE_FIELDS, "end") if name not in _LEFT_OUT], _GUESSES),
-    running=("start", "src_places.0"),
+    running=_RUNNING,
     coded=_CODED,
 )
-QUOTES = _recipe(_columns(FLOW_QUOTE, FLOW_QUOTE.names or (), _QUOTE_GUESSES), running=("flow",), coded=())
+QUOTES = _recipe(_columns(FLOW_QUOTE, FLOW_QUOTE.names or (), _QUOTE_GUESSES), running=("flow",), coded={})
 
 #: Columns of time: captures of microseconds are written in microseconds.
 ROW_TIMES = tuple(

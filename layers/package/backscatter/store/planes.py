@@ -20,11 +20,17 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from backscatter.store.frame import Buffer
+
     #: Gives a column by its name, as int64.
     Known = Callable[[str], NDArray[np.int64]]
     Guess = Callable[[Known], NDArray[np.int64]]
     #: Gives a column of another table for the rows at hand, from the columns that are known of them.
     Beside = Callable[[str, Mapping[str, NDArray[Any]]], NDArray[Any]]
+
+
+#: Rows spread at once: their columns stay in the processor's cache.
+_STRIDE = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +78,12 @@ def _difference(column: Column, values: NDArray[Any], known: Known) -> NDArray[A
     raw = np.ascontiguousarray(values).view(wire)
     if column.guess is None:
         return raw
+    if column.absent is not None and not (values != column.absent).any():
+        return np.zeros(len(raw), wire)
     base = column.guess(known).astype(wire)
     if column.absent is None:
-        return _zigzag(raw - base)
+        difference = raw - base
+        return _zigzag(difference) if difference.any() else difference
     # x -> x - base + 1 maps every number to another one; then the images of `absent` and of base - 1 change places,
     # so that `absent` is written as zero and nothing is lost.
     one, absent = wire.type(1), np.array(column.absent).astype(wire)
@@ -99,12 +108,49 @@ def _restored(column: Column, written: NDArray[Any], known: Known) -> NDArray[An
     return restored
 
 
+def _differences(column: Column, values: NDArray[Any]) -> NDArray[Any]:
+    """What is written for the values of a running column: each one's difference from the one before."""
+    raw = np.ascontiguousarray(values.astype(column.dtype, copy=False)).view(column.wire)
+    return _zigzag(np.diff(raw, prepend=raw.dtype.type(0)))
+
+
+def _planes(column: Column, written: NDArray[Any]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """The planes of a column that are not all zeros, each with its place in the column."""
+    present = int(np.bitwise_or.reduce(written)) if len(written) else 0
+    if present:
+        octets = written.view(np.uint8).reshape(len(written), column.width)
+        for i in range(column.width):
+            if present >> 8 * i & 0xFF:
+                yield i, octets[:, i]
+
+
+class _Block:
+    """Columns of some rows, each fetched and widened once, however many guesses look at it."""
+
+    def __init__(self, values: Callable[[str, slice], NDArray[Any]], rows: slice) -> None:
+        self._values, self._rows = values, rows
+        self._held: dict[str, NDArray[Any]] = {}
+        self._wide: dict[str, NDArray[np.int64]] = {}
+
+    def column(self, name: str) -> NDArray[Any]:
+        if name not in self._held:
+            self._held[name] = np.ascontiguousarray(self._values(name, self._rows))
+        return self._held[name]
+
+    def known(self, name: str) -> NDArray[np.int64]:
+        if name not in self._wide:
+            self._wide[name] = self.column(name).astype(np.int64, copy=False)
+        return self._wide[name]
+
+
 class Recipe:
     """How a table is written, in three kinds of columns, in this order.
 
     running  written as the difference from the row before
     coded    small numbers that the caller makes for each part of the table, such as indices into its own names
     local    written as the difference from a guess made of the same row
+
+    Running and coded columns come from the caller, in whatever order of rows he likes; the local ones need one order.
     """
 
     def __init__(self, running: Sequence[Column], coded: Sequence[Column], local: Sequence[Column]) -> None:
@@ -120,57 +166,66 @@ class Recipe:
         """All columns in the order of writing."""
         return self.running + self.coded + self.local
 
-    def spread(self, values: Callable[[str], NDArray[Any]], count: int) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-        """The local columns of `count` rows as bytes; `values` gives a column by its name.
+    def spread(
+        self, values: Callable[[str, slice], NDArray[Any]], count: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+        """The local columns of `count` rows as bytes; `values` gives some rows of a column by its name.
 
-        Returns (ids, matrix): matrix[row, i] is the byte of plane ids[i]; planes of zeros are left out.
+        Returns (ids, matrix): matrix[row, i] is the byte of plane ids[i], ascending; planes of zeros are left out.
         """
-        ids: list[int] = []
-        planes: list[NDArray[np.uint8]] = []
-
-        def known(name: str) -> NDArray[np.int64]:
-            return values(name).astype(np.int64)
-
-        plane = self._given_width
-        for column in self.local:
-            octets = _difference(column, values(column.name), known).view(np.uint8).reshape(count, column.width)
-            for i in range(column.width):
-                if octets[:, i].any():
-                    ids.append(plane + i)
-                    planes.append(octets[:, i])
-            plane += column.width
-        matrix = np.empty((count, len(planes)), np.uint8)
-        for i, octet in enumerate(planes):
-            matrix[:, i] = octet
+        found: dict[int, NDArray[np.uint8]] = {}
+        for at in range(0, count, _STRIDE):
+            rows = slice(at, min(count, at + _STRIDE))
+            block = _Block(values, rows)
+            plane = self._given_width
+            for column in self.local:
+                for i, octets in _planes(column, _difference(column, block.column(column.name), block.known)):
+                    if plane + i not in found:
+                        found[plane + i] = np.zeros(count, np.uint8)
+                    found[plane + i][rows] = octets
+                plane += column.width
+        ids = sorted(found)
+        matrix = np.empty((count, len(ids)), np.uint8)
+        for at in range(0, count, _STRIDE):
+            for i, plane in enumerate(ids):
+                matrix[at : at + _STRIDE, i] = found[plane][at : at + _STRIDE]
         return np.array(ids, np.int64), matrix
 
     def pack(
         self, given: Mapping[str, NDArray[Any]], ids: NDArray[np.int64], matrix: NDArray[np.uint8]
-    ) -> Iterator[bytes]:
+    ) -> Iterator[Buffer]:
         """Rows as bytes: a bitmap of the planes in use, then these planes one by one.
 
         `given` has the values of the running and coded columns; `ids` and `matrix` are from `spread`, for these rows.
         """
-        count = len(matrix)
-        heads = []
-        for column in self.running + self.coded:
-            raw = np.ascontiguousarray(given[column.name].astype(column.dtype, copy=False)).view(column.wire)
-            if column in self.running:
-                raw = _zigzag(np.diff(raw, prepend=raw.dtype.type(0)))
-            heads.append(raw.view(np.uint8).reshape(count, column.width))
-        whole = np.hstack((*heads, matrix)).T
-        used = whole.any(axis=1)
         bitmap = np.zeros(self._width, np.bool_)
-        bitmap[np.concatenate((np.arange(self._given_width), ids))[used]] = True
+        octets: list[Buffer] = []
+        plane = 0
+        for column in self.running + self.coded:
+            values = given[column.name]
+            written = _differences(column, values) if column in self.running else values.astype(column.wire, copy=False)
+            for i, some in _planes(column, written):
+                bitmap[plane + i] = True
+                octets.append(some.tobytes())
+            plane += column.width
+        whole = np.ascontiguousarray(matrix.T)
+        used = whole.max(axis=1, initial=0) > 0
+        bitmap[ids[used]] = True
         yield np.packbits(bitmap).tobytes()
-        yield from map(bytes, whole[used])
+        yield from octets
+        yield from (whole[i].data for i in np.flatnonzero(used))
 
     def unpack(
-        self, data: memoryview, count: int, beside: Beside | None = None
+        self,
+        data: memoryview,
+        count: int,
+        arrange: Callable[[dict[str, NDArray[Any]]], None],
+        beside: Beside | None = None,
     ) -> tuple[dict[str, NDArray[Any]], memoryview]:
         """The columns that `pack` wrote, and the bytes behind them. Raises StoreError where data is damaged.
 
-        `beside` gives what guesses look at outside of this table, from its running and coded columns.
+        arrange  is told the running and coded columns, and puts all of them into the order of the local ones
+        beside   gives what guesses look at outside of this table, from its running and coded columns
         """
         bitmap = np.unpackbits(np.frombuffer(data[: self._head], np.uint8))
         used = np.flatnonzero(bitmap)
@@ -186,6 +241,8 @@ class Recipe:
 
         plane = 0
         for column in self.columns:
+            if plane == self._given_width:
+                arrange(columns)
             first, last = np.searchsorted(used, (plane, plane + column.width))
             octets = np.zeros((count, column.width), np.uint8)
             for i in range(first, last):

@@ -1,8 +1,12 @@
 """Segments: flows of one capture as the bytes of one item, and back, exactly.
 
 An item's bytes are a layout number and a zstd frame. In layout 1 the frame holds a header, the names of scopes and
-tunnel stacks that these rows use, their histories, then the byte planes of rows and of quotes (`store.planes`). Sensor
-and capture are known from the catalogue and not repeated, so the number of the piece is dropped from places.
+tunnel stacks that these rows use, the histories of their kinds, then the byte planes of rows and of quotes
+(`store.planes`). Sensor and capture are known from the catalogue and not repeated, so the number of the piece is
+dropped from places.
+
+Times, places and kinds run in the order of the table; all else stands in the order of the kinds, so that a number that
+one kind of flow has and the others lack is a run of noise and a run of zeros, not a mix. That is a third of the bytes.
 """
 
 from __future__ import annotations
@@ -36,6 +40,10 @@ EXPANDED_LARGEST = 64 << 20
 _HEAD = struct.Struct("<6I")
 _MICROSECOND = 1000
 _HISTORY = FLOW["history"].itemsize
+#: What makes flows one of a kind, beside their history, and up to which value: long flows differ in everything anyway.
+_TRAITS = {"proto": 255, "icmp_type": 255, "src_flags": 255, "dst_flags": 255, "src_packets": 4, "dst_packets": 4}
+#: Columns of rows that are written in the order of the table: the others are in the order of their kinds.
+_AS_STARTED = ("start", "src_places.0", "scope", "tunnels", "history")
 #: Ahead of the name of a row's column where the guess of a quote looks at it.
 _OF_ROW = "row."
 
@@ -54,42 +62,52 @@ class Writer:
         self._tick = _tick(rows, quotes)
         self._planes = ROWS.spread(self._row_column, len(rows))
         self._quote_planes = QUOTES.spread(self._quote_column, len(quotes))
-        self._histories, self._history = _distinct(rows["history"])
+        self._histories, self._kind = _kinds(rows)
+        # What each part writes anew is wanted at hand: rows are long, and a strided look at one field fetches them all.
+        self._start, self._place = (self._row_column(name, slice(None)).copy() for name in ("start", "src_places.0"))
+        self._scope, self._tunnels, self._quote = (rows[name].copy() for name in ("scope", "tunnels", "quote"))
+        self._flow = quotes["flow"].copy()
 
-    def _row_column(self, name: str) -> NDArray[Any]:
-        values = field(self._table.rows, name)
+    def _row_column(self, name: str, part: slice | NDArray[np.int64]) -> NDArray[Any]:
+        values = field(self._table.rows, name)[part]
         return _ticks(values, self._tick) if name in ROW_TIMES else values
 
-    def _quote_column(self, name: str) -> NDArray[Any]:
+    def _quote_column(self, name: str, part: slice) -> NDArray[Any]:
         if name.startswith(_OF_ROW):
-            of_row: NDArray[Any] = self._row_column(name.removeprefix(_OF_ROW))[self._table.quotes["flow"]]
-            return of_row
-        values = field(self._table.quotes, name)
+            return self._row_column(name.removeprefix(_OF_ROW), self._table.quotes["flow"][part])
+        values = field(self._table.quotes, name)[part]
         return _ticks(values, self._tick) if name in QUOTE_TIMES else values
 
     def write(self, index: NDArray[np.int64], quotes: NDArray[np.int64]) -> bytes:
         """The rows at `index` with the quotes at `quotes`, both ascending, as the bytes of an item.
 
         Every quote belongs to one of the rows. A row whose first quote is not among the quotes says that it has none.
+        Quotes are read back in the order of their rows.
         """
-        rows, flow = self._table.rows, self._table.quotes["flow"][quotes]
-        scopes, scope = _used(self._table.scopes, rows["scope"][index])
-        tunnels, tunnel = _used(self._table.tunnels, rows["tunnels"][index])
-        histories, history = _used(self._histories, self._history[index])
+        kinds, kind = _compact(self._kind[index])
+        order = np.argsort(kind, kind="stable")
+        standing = _inverse(order)
+        flow = standing[np.searchsorted(index, self._flow[quotes])]
+        by_flow = np.argsort(flow, kind="stable")
+        first = _rank(quotes, self._quote[index[order]])
+        if len(quotes):
+            first = np.where(first < 0, -1, _inverse(by_flow)[first])
+        scopes, scope = _used(self._table.scopes, self._scope[index])
+        tunnels, tunnel = _used(self._table.tunnels, self._tunnels[index])
         names = json.dumps([scopes, tunnels], separators=(",", ":")).encode()
-        letters = b"".join(bytes((len(text),)) + text for text in histories)
+        letters = b"".join(bytes((len(self._histories[i]),)) + self._histories[i] for i in kinds)
         given = {
-            "start": _ticks(rows["start"][index], self._tick),
-            "src_places.0": rows["src_places"][index, 0],
+            "start": self._start[index],
+            "src_places.0": self._place[index],
+            "quote": first + 1,
             "scope": scope,
             "tunnels": tunnel,
-            "history": history,
-            "quote": _rank(quotes, rows["quote"][index]) + 1,
+            "history": kind,
         }
         ids, matrix = self._planes
         quote_ids, quote_matrix = self._quote_planes
-        body = ROWS.pack(given, ids, matrix[index])
-        tail = QUOTES.pack({"flow": np.searchsorted(index, flow)}, quote_ids, quote_matrix[quotes])
+        body = ROWS.pack(given, ids, matrix.take(index[order], axis=0))
+        tail = QUOTES.pack({"flow": flow[by_flow]}, quote_ids, quote_matrix.take(quotes[by_flow], axis=0))
         head = _HEAD.pack(SCHEMA, len(index), len(quotes), len(names), len(letters), self._tick)
         return bytes((LAYOUT,)) + squeeze(head + names + letters, *body, *tail)
 
@@ -116,14 +134,21 @@ def _read_1(data: bytes, sensor: str, piece: str) -> FlowTable:
         raise StoreError("the names of a segment are cut short")
     scopes, tunnels = _names(bytes(frame[:names_size]))
     histories = _histories(bytes(frame[names_size : names_size + letters_size]))
-    columns, rest = ROWS.unpack(frame[names_size + letters_size :], count)
+    order = np.zeros(0, np.int64)
+
+    def by_kind(columns: dict[str, NDArray[Any]]) -> None:
+        nonlocal order
+        order = np.argsort(columns["history"], kind="stable")
+        for name in _AS_STARTED:
+            columns[name] = columns[name][order]
 
     def row_column(name: str, quote: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
         flow = _within(quote["flow"], count, "flow of a quote")
         of_row: NDArray[Any] = columns[name.removeprefix(_OF_ROW)][flow]
         return of_row
 
-    quoted, rest = QUOTES.unpack(rest, quote_count, row_column)
+    columns, rest = ROWS.unpack(frame[names_size + letters_size :], count, by_kind)
+    quoted, rest = QUOTES.unpack(rest, quote_count, lambda _: None, row_column)
     if rest:
         raise StoreError(f"{len(rest)} bytes follow the last plane of a segment")
 
@@ -139,7 +164,12 @@ def _read_1(data: bytes, sensor: str, piece: str) -> FlowTable:
     _within(rows["tunnels"], len(tunnels), "tunnel")
     for places in (rows["src_places"], rows["dst_places"], quotes["place"]):
         _within(places + 1, (1 << PLACE_BITS) + 1, "place")
-    return FlowTable(rows, quotes, scopes, tunnels, (sensor,), (piece,))
+    if quote_count:
+        quotes["flow"] = order[quotes["flow"]]
+        by_flow = np.argsort(quotes["flow"], kind="stable")
+        rows["quote"] = np.append(_inverse(by_flow), -1)[rows["quote"]]
+        quotes = quotes[by_flow]
+    return FlowTable(rows[_inverse(order)], quotes, scopes, tunnels, (sensor,), (piece,))
 
 
 #: layout number -> reader. A layout that was ever written stays here.
@@ -157,22 +187,42 @@ def _ticks(times: NDArray[np.int64], tick: int) -> NDArray[np.int64]:
     return times // tick if tick > 1 else times
 
 
-def _distinct(histories: NDArray[np.bytes_]) -> tuple[list[bytes], NDArray[np.int64]]:
-    """The distinct histories, and for each row which one it has."""
+def _kinds(rows: NDArray[np.void]) -> tuple[list[bytes], NDArray[np.int64]]:
+    """Kinds of flows, alike ones side by side: the history of each, and for each row which kind it is."""
+    traits = [np.minimum(rows[name], most) for name, most in _TRAITS.items()]
     # Sorting strings is slow. Sorting a mix of their words is not, and whether it kept unlike strings apart is checked.
-    words = np.ascontiguousarray(histories).view(np.uint64).reshape(len(histories), _HISTORY // 8)
-    mixed = np.zeros(len(histories), np.uint64)
-    for i in range(words.shape[1]):
-        mixed = (mixed ^ words[:, i]) * np.uint64(0x9E3779B97F4A7C15)
+    words = np.ascontiguousarray(rows["history"]).view(np.uint64).reshape(len(rows), _HISTORY // 8)
+    mixed = np.zeros(len(rows), np.uint64)
+    for column in (*traits, *words.T):
+        mixed = (mixed ^ column.astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
         mixed ^= mixed >> np.uint64(29)
-    _, first, code = np.unique(mixed, return_index=True, return_inverse=True)
-    if not np.array_equal(words[first][code], words):
-        _, first, code = np.unique(histories, return_index=True, return_inverse=True)
-    return [bytes(text) for text in histories[first]], code.astype(np.int64)
+    distinct = np.unique(mixed)
+    code = np.searchsorted(distinct, mixed)
+    one = np.zeros(len(distinct), np.int64)
+    one[code] = np.arange(len(rows))
+    if not np.array_equal(words[one][code], words):
+        _, one, code = np.unique(rows["history"], return_index=True, return_inverse=True)
+    alike = np.lexsort([rows["history"][one], *(trait[one] for trait in reversed(traits))])
+    return [bytes(text) for text in rows["history"][one[alike]]], _inverse(alike)[code]
+
+
+def _compact(kinds: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.uint16]]:
+    """The kinds that occur, and for each row which of these it is."""
+    used = np.unique(kinds)
+    return used, np.searchsorted(used, kinds).astype(np.uint16)
+
+
+def _inverse(order: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where each element of a permutation stands."""
+    inverse = np.empty_like(order)
+    inverse[order] = np.arange(len(order))
+    return inverse
 
 
 def _used(names: Sequence[Any], codes: NDArray[Any]) -> tuple[list[Any], NDArray[np.int64]]:
     """The first name and those that the codes use, and the codes into these."""
+    if len(names) == 1:
+        return list(names), np.zeros(len(codes), np.int64)
     used = np.union1d(np.zeros(1, np.int64), codes)
     return [names[i] for i in used if i < len(names)], np.searchsorted(used, codes)
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import bz2
+import copy
 import gzip
+import json
 import lzma
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import zstandard
 from trials import LONGEST
@@ -121,6 +123,78 @@ def _packed(rng: Random, data: bytes) -> bytes:
     return pack(data[:at]) + packed if at else packed
 
 
+#: What a field of an alert may hold that nobody expects.
+VALUES: tuple[Any, ...] = (
+    None,
+    True,
+    "",
+    "x",
+    "::1",
+    "0.0.0.0",  # noqa: S104 - an address in an alert
+    "fe80::1%eth0",
+    "10.0.0.5",
+    "192.0.2.1:80",
+    "1" * 5000,
+    "\ud800",
+    "\0\x1b[2J",
+    "\u2028<b>`|*",
+    -1,
+    0,
+    1.5,
+    65536,
+    1e308,
+    10**400,
+    float("nan"),
+    float("inf"),
+    [],
+    {},
+    [[]],
+    [None],
+    {"": {}},
+    "0001-01-01T00:00:00Z",
+    "9999-12-31T23:59:59.999999999Z",
+    "2007-03-20T18:04:19+99:99",
+    "2007-02-30T00:00:00Z",
+    "INBOUND",
+    "TCP",
+)
+
+
+def _nodes(value: Any) -> list[tuple[Any, Any]]:
+    """Every (container, key) of a JSON value."""
+    found: list[tuple[Any, Any]] = []
+    waiting = [value]
+    while waiting:
+        container = waiting.pop()
+        keys = container if isinstance(container, dict) else range(len(container))
+        for key in keys:
+            found.append((container, key))
+            if isinstance(container[key], dict | list):
+                waiting.append(container[key])
+    return found
+
+
+def _fielded(rng: Random, data: bytes) -> bytes:
+    """One JSON document of an alert file with fields that hold something else, are gone, or hold one another."""
+    lines = [data] if rng.random() < 0.5 else data.splitlines(keepends=True) or [data]
+    chosen = rng.randrange(len(lines))
+    try:
+        document = json.loads(lines[chosen])
+    except (ValueError, RecursionError):
+        return rng.choice(CHANGES)(rng, data)
+    for _ in range(rng.choice((1, 1, 2, 4))):
+        nodes = _nodes(document) if isinstance(document, dict | list) else []
+        if not nodes:
+            break
+        (container, key), (other, its) = rng.choice(nodes), rng.choice(nodes)
+        if isinstance(container, dict) and rng.random() < 0.15:
+            del container[key]
+        else:
+            container[key] = copy.deepcopy(rng.choice((rng.choice(VALUES), rng.choice(VALUES), other[its])))
+    lines[chosen] = json.dumps(document).encode() + b"\n"
+    return b"".join(lines)
+
+
 CHANGES = (_flip, _flip, _byte, _lie, _lie, _lie, _cut, _insert, _swap)
 
 
@@ -128,6 +202,8 @@ def mutated(rng: Random, data: bytes, others: Sequence[bytes]) -> bytes:
     """A few changes in a row, then sometimes compression and damage to that. At most LONGEST bytes."""
     if others and rng.random() < 0.15:
         data = spliced(rng, data, rng.choice(others))
+    if data.lstrip()[:1] in {b"{", b"["} and rng.random() < 0.8:
+        return _fielded(rng, data)[:LONGEST]
     for _ in range(rng.choice((1, 1, 2, 2, 3, 5, 9))):
         data = rng.choice(CHANGES)(rng, data[:LONGEST])
     if rng.random() < 0.08:

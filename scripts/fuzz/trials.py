@@ -76,8 +76,8 @@ class Trials:
         # CPU time of the process, since others use the machine too
         signal.signal(signal.SIGVTALRM, _stop)
 
-    def run(self, data: bytes) -> bool:
-        """Try one input; whether all that must hold did. One that fails is kept, with its traceback beside it."""
+    def run(self, data: bytes) -> str:
+        """Try one input; what became of it. One that "failed" is kept, with its traceback beside it."""
         now = KEPT / f"now-{self.kind}"
         now.write_bytes(data)
         peak = _peak()
@@ -95,14 +95,14 @@ class Trials:
             signal.setitimer(signal.ITIMER_VIRTUAL, 0)
             faulthandler.cancel_dump_traceback_later()
         self.became[word] += 1
-        return word != "failed"
+        return word
 
     def _keep(self, data: bytes, error: BaseException) -> None:
         """Keep the shortest input of each place that fails."""
         frames = traceback.extract_tb(error.__traceback__)
         last = "" if isinstance(error, TooSlow) else f"{frames[-1].name}:{frames[-1].lineno}"
         above = f"{frames[-2].name}:{frames[-2].lineno}" if len(frames) > 1 and last else ""
-        place = " ".join([type(error).__name__, above, last, *map(str, error.args[:2])])
+        place = " ".join([type(error).__name__, above, last, *(arg for arg in error.args[:2] if isinstance(arg, str))])
         stem = f"{self.kind}-{type(error).__name__}-{hashlib.sha256(place.encode()).hexdigest()[:10]}"
         path = KEPT / f"{stem}.bin"
         if place in self.failures and path.stat().st_size <= len(data):

@@ -134,6 +134,7 @@ def test_bytes_that_were_added_cost_the_record_that_they_are_in(container, at, g
 @example(flips=[(100, 3, 255)])
 @example(flips=[(100, 9, 1)])
 @example(flips=[(100, 10, 4), (101, 10, 4)])
+@example(flips=[(10, 3, 1), (11, 2, 2)])
 def test_flipped_bits_in_headers_cost_their_records(container, flips):
     whole, where = CAPTURES[container]
     data = bytearray(whole)
@@ -149,10 +150,12 @@ def test_flipped_bits_in_headers_cost_their_records(container, flips):
     numbers = [NUMBER[record] for record in records if record in NUMBER]
     assert numbers == sorted(set(numbers))
     assert set(range(COUNT)) - set(numbers) <= near
-    # a time that is only a little wrong, or a length on the wire, cannot be known to be wrong
+    # a time that is only a little wrong, or a length on the wire, cannot be known to be wrong; and two neighbours whose
+    # times are both off look like a clock that was set: they are kept, and such a capture proves no coverage
     for moment, content in [record for record in records if record not in NUMBER]:
         (record,) = [record for record in hit if content == FRAMES[record]]
-        assert container == "pcapng" or abs(moment - ORIGINAL[record][0]) < 2 * 86400 * 10**9
+        alone = not {record - 1, record + 1} & hit
+        assert container == "pcapng" or not alone or abs(moment - ORIGINAL[record][0]) < 2 * 86400 * 10**9
     told(reader, data)
 
 

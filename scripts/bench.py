@@ -27,10 +27,10 @@ from backscatter.demo.wire import ether, pcap, tcp
 
 ROOT = Path(__file__).resolve().parents[1]
 PEERS = ROOT.parent / "shared" / "bench"
-KINDS = ("mix", "backscatter", "vxlan")
+KINDS = ("mix", "backscatter", "vxlan", "full")
 
 #: Flows for each packet, as the peers' own figures were taken.
-FLOWS = {"mix": 0.06, "vxlan": 0.06, "backscatter": 0.44}
+FLOWS = {"mix": 0.06, "vxlan": 0.06, "backscatter": 0.44, "full": 0.06}
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from backscatter.cli.main import Failure
 from backscatter.cli.terminal import Meter
 from backscatter.decode.decoder import Decoder
 from backscatter.flow.lookup import TableScene
-from backscatter.flow.read import Piece, group_sensors, read_piece, sensor_flows
+from backscatter.flow.read import Piece, group_sensors, read_piece, read_sensor, sensor_flows
 from backscatter.flow.table import FlowTable
 
 if TYPE_CHECKING:
@@ -69,15 +69,44 @@ def read_captures(found: Sequence[Source], speaker: Speaker) -> Captures:
 
     Raises Failure where there is no capture at all.
     """
+    with Meter("reading captures", sum(source.size for source in found)) as meter:
+        if len(found) == 1:
+            return _alone(found[0], speaker, meter)
+        return _together(found, speaker, meter)
+
+
+def _alone(source: Source, speaker: Speaker, meter: Meter) -> Captures:
+    """One file is one sensor: its packets are flows as soon as they are read, and take no room besides."""
+    try:
+        stream = source.open()
+        sensor = read_sensor(
+            source.name, [Piece(source.name, lambda: stream)], progress=lambda _: meter.at(stream.tell())
+        )
+    except OSError as error:
+        speaker.problem(f"{source.name}: {error.strerror or error}")
+        raise Failure("no capture could be read") from error
+    (piece,) = sensor.pieces
+    file = _told(source, piece, speaker, meter)
+    if file is None:
+        raise Failure("no capture could be read")
+    return Captures({source.name: file}, (replace(sensor, pieces=()),))
+
+
+def _together(found: Sequence[Source], speaker: Speaker, meter: Meter) -> Captures:
+    """Which files are pieces of one sensor shows when all of them are read."""
     decoder = Decoder()
     files: dict[str, File] = {}
     pieces: list[PieceRead] = []
-    with Meter("reading captures", sum(source.size for source in found)) as meter:
-        for source in found:
-            piece = _read(source, decoder, speaker, meter)
-            if piece is not None and piece.layout is not None:
-                files[source.name] = File(source, piece.layout, piece.damage)
-                pieces.append(piece)
+    for source in found:
+        try:
+            piece = _decoded(source, decoder, meter)
+        except OSError as error:
+            speaker.problem(f"{source.name}: {error.strerror or error}")
+            continue
+        file = _told(source, piece, speaker, meter)
+        if file is not None:
+            files[source.name] = file
+            pieces.append(piece)
     if not pieces:
         raise Failure("no capture could be read")
     sensors = []
@@ -88,20 +117,19 @@ def read_captures(found: Sequence[Source], speaker: Speaker) -> Captures:
     return Captures(files, tuple(sensors))
 
 
-def _read(source: Source, decoder: Decoder, speaker: Speaker, meter: Meter) -> PieceRead | None:
-    """A file decoded; None, and a problem told, where it is no capture or cannot be read at all."""
-    try:
-        stream = source.open()
-        piece = read_piece(Piece(source.name, lambda: stream), decoder, progress=lambda _: meter.at(stream.tell()))
-    except OSError as error:
-        speaker.problem(f"{source.name}: {error.strerror or error}")
-        return None
+def _decoded(source: Source, decoder: Decoder, meter: Meter) -> PieceRead:
+    stream = source.open()
+    return read_piece(Piece(source.name, lambda: stream), decoder, progress=lambda _: meter.at(stream.tell()))
+
+
+def _told(source: Source, piece: PieceRead, speaker: Speaker, meter: Meter) -> File | None:
+    """A file that was read, and what is wrong with it told; None where it is no capture."""
     meter.done(source.size)
     if piece.layout is None:
         speaker.problem(str(piece.error))
         return None
     told_damage(source.name, piece.damage, speaker)
-    return piece
+    return File(source, piece.layout, piece.damage)
 
 
 def told_damage(name: str, damage: Iterable[Damage], speaker: Speaker) -> None:

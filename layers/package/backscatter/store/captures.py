@@ -18,7 +18,7 @@ from backscatter.flow.record import rfc3339
 from backscatter.store import segments
 from backscatter.store.catalogue import CaptureObject, Entry, bounded, from_item, to_items
 from backscatter.store.cost import Cost, Meter
-from backscatter.store.filing import Filing, talkers
+from backscatter.store.filing import Filing
 from backscatter.store.hosts import HostHash
 from backscatter.store.items import EXPIRES
 from backscatter.store.layout import SCHEMA
@@ -91,7 +91,7 @@ def put_capture(
         meter.pass_on(_segment_item(capture, census.piece, expires_at, segment) for segment in filing.segments())
     )
     entry = Entry(capture, group, source, bounded(census), layout, filing.shelves, filing.bloom, len(table), expires_at)
-    items.put_all(meter.pass_on(to_items(entry, talkers(table.rows, np.arange(len(table))))))
+    items.put_all(meter.pass_on(to_items(entry, filing.talkers())))
     items.put_all(meter.pass_on([_done_item(entry)]))
     return Stored(capture, new=True, cost=meter.cost)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -100,6 +100,10 @@ class Filing:
             for side in ("src", "dst")
         )
         self.bloom = Bloom.of(np.concatenate((self._src, self._dst, self._quoted_src, self._quoted_dst)))
+        # Half of a hash tells the hosts of one item apart well enough for a note to people, and is sorted sooner.
+        self._notes = tuple(part_bits(hashes).astype(np.uint32) for hashes in (self._src, self._dst))
+        self._packets = rows["src_packets"] + rows["dst_packets"]
+        self._start, self._end = rows["start"].copy(), rows["end"].copy()
 
     @property
     def shelves(self) -> Shelves:
@@ -193,28 +197,29 @@ class Filing:
                 yield from self._runs_of(index, few)
 
     def _segment(self, where: tuple[int, int, int], data: bytes, index: NDArray[np.int64]) -> Segment:
-        rows = self._table.rows
-        packets = int(rows["src_packets"][index].sum() + rows["dst_packets"][index].sum())
-        start, end = int(rows["start"][index].min()), int(rows["end"][index].max())
-        return Segment(*where, data, len(index), packets, start, end, talkers(rows, index))
+        packets = int(self._packets[index].sum())
+        start, end = int(self._start[index].min()), int(self._end[index].max())
+        return Segment(*where, data, len(index), packets, start, end, self.talkers(index))
+
+    def talkers(self, index: NDArray[np.int64] | None = None) -> tuple[str, ...]:
+        """The hosts of most of these flows, or of most of all, as text, the busiest first."""
+        index = np.arange(len(self._table)) if index is None else index
+        src, dst = (notes[index] for notes in self._notes)
+        hosts = np.sort(np.concatenate((src, dst)))
+        begin = np.flatnonzero(np.concatenate(([True], hosts[1:] != hosts[:-1]))) if len(hosts) else index
+        busiest = np.argsort(-np.diff(begin, append=len(hosts)), kind="stable")[:_TALKERS]
+        return tuple(self._name(index, src, dst, note) for note in hosts[begin[busiest]])
+
+    def _name(self, index: NDArray[np.int64], src: NDArray[np.uint32], dst: NDArray[np.uint32], note: np.uint32) -> str:
+        """The address of the host among these flows whose hash has this half."""
+        side, ends = ("src", src) if (src == note).any() else ("dst", dst)
+        row = self._table.rows[index[np.argmax(ends == note)]]
+        return str(_address(row["version"], row[f"{side}_hi"], row[f"{side}_lo"]))
 
 
-def talkers(rows: NDArray[np.void], index: NDArray[np.int64]) -> tuple[str, ...]:
-    """The hosts of most of these flows, as text, the busiest first."""
-    ends = [np.stack([rows[name][index] for name in ("version", f"{s}_hi", f"{s}_lo")]) for s in ("src", "dst")]
-    columns = np.concatenate(ends, axis=1).astype(np.uint64)
-    # Hosts of one capture differ in their lower half, or the sum of a mix of the halves tells them apart well enough
-    # for a note to people.
-    mixed = columns[1] * np.uint64(0x9E3779B97F4A7C15) + columns[2]
-    _, first, count = np.unique(mixed, return_index=True, return_counts=True)
-    busiest = np.argsort(-count, kind="stable")[:_TALKERS]
-    return tuple(str(_address(columns[:, first[i]])) for i in busiest)
-
-
-def _address(column: NDArray[Any]) -> Address:
-    version, hi, lo = (int(value) for value in column)
+def _address(version: int, hi: int, lo: int) -> Address:
     # The note must not fail where a table holds nonsense: what is not 4 is shown as 6.
-    return Address(4, 0, lo & 0xFFFFFFFF) if version == 4 else Address(6, hi, lo)
+    return Address(4, 0, int(lo) & 0xFFFFFFFF) if version == 4 else Address(6, int(hi), int(lo))
 
 
 def _pairs(

@@ -51,12 +51,18 @@ def _round(v0: NDArray[np.uint64], v1: NDArray[np.uint64], v2: NDArray[np.uint64
 
 
 def siphash(key: bytes, words: Sequence[NDArray[np.uint64]]) -> NDArray[np.uint64]:
-    """SipHash-2-4 of many messages at once: word i of message j, little endian, is `words[i][j]`."""
+    """SipHash-2-4 of many messages at once: word i of message j, little endian, is `words[i][j]`.
+
+    Words that all messages have in common may be given as one, `words[i][0]`: at the front they cost nothing.
+    """
     k0, k1 = struct.unpack("<QQ", key)
-    count = len(words[0])
+    count = 1
     start = (k0 ^ 0x736F6D6570736575, k1 ^ 0x646F72616E646F6D, k0 ^ 0x6C7967656E657261, k1 ^ 0x7465646279746573)
     v0, v1, v2, v3 = (np.full(count, value, np.uint64) for value in start)
-    for word in (*words, np.full(count, len(words) * 8 % 256 << 56, np.uint64)):
+    for word in (*words, np.full(1, len(words) * 8 % 256 << 56, np.uint64)):
+        if len(word) != count == 1:
+            count = len(word)
+            v0, v1, v2, v3 = (np.repeat(v, count) for v in (v0, v1, v2, v3))
         v3 ^= word
         _round(v0, v1, v2, v3)
         _round(v0, v1, v2, v3)
@@ -65,6 +71,10 @@ def siphash(key: bytes, words: Sequence[NDArray[np.uint64]]) -> NDArray[np.uint6
     for _ in range(4):
         _round(v0, v1, v2, v3)
     return v0 ^ v1 ^ v2 ^ v3
+
+
+def _common(word: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    return word[:1] if (word == word[0]).all() else word
 
 
 class HostHash:
@@ -78,7 +88,8 @@ class HostHash:
         hashes = np.empty(len(lo), np.uint64)
         for at in range(0, len(lo), _STRIDE):
             part = slice(at, at + _STRIDE)
-            hashes[part] = siphash(self._key, (version[part].astype(np.uint64), hi[part], lo[part]))
+            words = (_common(version[part].astype(np.uint64)), _common(hi[part]), lo[part])
+            hashes[part] = siphash(self._key, words)
         return hashes
 
     def addresses(self, addresses: Sequence[Address]) -> NDArray[np.uint64]:

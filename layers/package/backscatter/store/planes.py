@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     #: Gives a column by its name, as int64.
     Known = Callable[[str], NDArray[np.int64]]
+    #: Gives some rows of a column by its name; None where all are zero.
+    Values = Callable[[str, slice], NDArray[Any] | None]
     Guess = Callable[[Known], NDArray[np.int64]]
     #: Gives a column of another table for the rows at hand, from the columns that are known of them.
     Beside = Callable[[str, Mapping[str, NDArray[Any]]], NDArray[Any]]
@@ -127,20 +129,34 @@ def _planes(column: Column, written: NDArray[Any]) -> Iterator[tuple[int, NDArra
 class _Block:
     """Columns of some rows, each fetched and widened once, however many guesses look at it."""
 
-    def __init__(self, values: Callable[[str, slice], NDArray[Any]], rows: slice) -> None:
+    def __init__(self, values: Values, rows: slice) -> None:
         self._values, self._rows = values, rows
-        self._held: dict[str, NDArray[Any]] = {}
+        self._held: dict[str, NDArray[Any] | None] = {}
         self._wide: dict[str, NDArray[np.int64]] = {}
+        self._nothing = np.zeros(rows.stop - rows.start, np.int64)
 
-    def column(self, name: str) -> NDArray[Any]:
+    def column(self, name: str) -> NDArray[Any] | None:
+        """The numbers of a column side by side; None where all are zero."""
         if name not in self._held:
-            self._held[name] = np.ascontiguousarray(self._values(name, self._rows))
+            values = self._values(name, self._rows)
+            self._held[name] = None if values is None else np.ascontiguousarray(values)
         return self._held[name]
 
     def known(self, name: str) -> NDArray[np.int64]:
+        """A column for a guess."""
         if name not in self._wide:
-            self._wide[name] = self.column(name).astype(np.int64, copy=False)
+            values = self.column(name)
+            self._wide[name] = self._nothing if values is None else values.astype(np.int64, copy=False)
         return self._wide[name]
+
+    def difference(self, column: Column) -> NDArray[Any] | None:
+        """What is written for a column; None for zeros."""
+        values = self.column(column.name)
+        if values is None:
+            if column.guess is None or column.absent == 0:
+                return None
+            values = self._nothing.astype(column.dtype)
+        return _difference(column, values, self.known)
 
 
 class Recipe:
@@ -166,10 +182,10 @@ class Recipe:
         """All columns in the order of writing."""
         return self.running + self.coded + self.local
 
-    def spread(
-        self, values: Callable[[str, slice], NDArray[Any]], count: int
-    ) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-        """The local columns of `count` rows as bytes; `values` gives some rows of a column by its name.
+    def spread(self, values: Values, count: int) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+        """The local columns of `count` rows as bytes.
+
+        `values` gives some rows of a column by its name, or None where all are zero.
 
         Returns (ids, matrix): matrix[row, i] is the byte of plane ids[i], ascending; planes of zeros are left out.
         """
@@ -179,7 +195,8 @@ class Recipe:
             block = _Block(values, rows)
             plane = self._given_width
             for column in self.local:
-                for i, octets in _planes(column, _difference(column, block.column(column.name), block.known)):
+                written = block.difference(column)
+                for i, octets in _planes(column, written) if written is not None else ():
                     if plane + i not in found:
                         found[plane + i] = np.zeros(count, np.uint8)
                     found[plane + i][rows] = octets

@@ -60,21 +60,32 @@ class Writer:
         self._table = table
         rows, quotes = table.rows, table.quotes
         self._tick = _tick(rows, quotes)
+        self._scanned = (slice(0), np.zeros(1, FLOW))
         self._planes = ROWS.spread(self._row_column, len(rows))
         self._quote_planes = QUOTES.spread(self._quote_column, len(quotes))
         self._histories, self._kind = _kinds(rows)
-        # What each part writes anew is wanted at hand: rows are long, and a strided look at one field fetches them all.
-        self._start, self._place = (self._row_column(name, slice(None)).copy() for name in ("start", "src_places.0"))
-        self._scope, self._tunnels, self._quote = (rows[name].copy() for name in ("scope", "tunnels", "quote"))
+        # What each part writes anew stands together: rows are long, and scattered looks at their fields are slow.
+        given = [self._row_values(name, slice(None)) for name in ("start", "src_places.0", "scope", "tunnels", "quote")]
+        self._given = np.stack((*given, self._kind), axis=1)
         self._flow = quotes["flow"].copy()
 
-    def _row_column(self, name: str, part: slice | NDArray[np.int64]) -> NDArray[Any]:
+    def _row_column(self, name: str, part: slice) -> NDArray[Any] | None:
+        if part != self._scanned[0]:
+            # One look along the rows tells for each of their bytes whether any row has something there.
+            rows = self._table.rows[part]
+            octets = np.ascontiguousarray(rows).view(np.uint8).reshape(len(rows), FLOW.itemsize)
+            self._scanned = (part, np.bitwise_or.reduce(octets, axis=0).view(FLOW))
+        if not field(self._scanned[1], name)[0]:
+            return None
+        return self._row_values(name, part)
+
+    def _row_values(self, name: str, part: slice | NDArray[np.int64]) -> NDArray[Any]:
         values = field(self._table.rows, name)[part]
         return _ticks(values, self._tick) if name in ROW_TIMES else values
 
     def _quote_column(self, name: str, part: slice) -> NDArray[Any]:
         if name.startswith(_OF_ROW):
-            return self._row_column(name.removeprefix(_OF_ROW), self._table.quotes["flow"][part])
+            return self._row_values(name.removeprefix(_OF_ROW), self._table.quotes["flow"][part])
         values = field(self._table.quotes, name)[part]
         return _ticks(values, self._tick) if name in QUOTE_TIMES else values
 
@@ -84,22 +95,24 @@ class Writer:
         Every quote belongs to one of the rows. A row whose first quote is not among the quotes says that it has none.
         Quotes are read back in the order of their rows.
         """
-        kinds, kind = _compact(self._kind[index])
+        start, place, scope, tunnel, quote, kind = self._given.take(index, axis=0).T
+        kinds, kind = _compact(kind, len(self._histories))
         order = np.argsort(kind, kind="stable")
-        standing = _inverse(order)
-        flow = standing[np.searchsorted(index, self._flow[quotes])]
-        by_flow = np.argsort(flow, kind="stable")
-        first = _rank(quotes, self._quote[index[order]])
+        first = np.zeros(len(index), np.int64)
+        flow = by_flow = first[:0]
         if len(quotes):
-            first = np.where(first < 0, -1, _inverse(by_flow)[first])
-        scopes, scope = _used(self._table.scopes, self._scope[index])
-        tunnels, tunnel = _used(self._table.tunnels, self._tunnels[index])
+            flow = _inverse(order)[np.searchsorted(index, self._flow[quotes])]
+            by_flow = np.argsort(flow, kind="stable")
+            # Rows without a quote have rank -1, the last place of what is looked up.
+            first = np.append(_inverse(by_flow) + 1, 0)[_rank(quotes, quote[order])]
+        scopes, scope = _used(self._table.scopes, scope)
+        tunnels, tunnel = _used(self._table.tunnels, tunnel)
         names = json.dumps([scopes, tunnels], separators=(",", ":")).encode()
         letters = b"".join(bytes((len(self._histories[i]),)) + self._histories[i] for i in kinds)
         given = {
-            "start": self._start[index],
-            "src_places.0": self._place[index],
-            "quote": first + 1,
+            "start": start,
+            "src_places.0": place,
+            "quote": first,
             "scope": scope,
             "tunnels": tunnel,
             "history": kind,
@@ -179,8 +192,14 @@ READERS: dict[int, Callable[[bytes, str, str], FlowTable]] = {1: _read_1}
 def _tick(rows: NDArray[np.void], quotes: NDArray[np.void]) -> int:
     """The ns of a tick in which all times are whole."""
     columns = [(rows, name) for name in ROW_TIMES] + [(quotes, name) for name in QUOTE_TIMES]
-    whole = all(not (field(table, name) % _MICROSECOND).any() for table, name in columns)
+    whole = all(_whole(field(table, name)) for table, name in columns)
     return _MICROSECOND if whole else 1
+
+
+def _whole(times: NDArray[np.int64]) -> bool:
+    times = np.ascontiguousarray(times)
+    # NumPy divides by a constant without a division, unlike its remainder.
+    return bool((times // _MICROSECOND * _MICROSECOND == times).all())
 
 
 def _ticks(times: NDArray[np.int64], tick: int) -> NDArray[np.int64]:
@@ -206,10 +225,13 @@ def _kinds(rows: NDArray[np.void]) -> tuple[list[bytes], NDArray[np.int64]]:
     return [bytes(text) for text in rows["history"][one[alike]]], _inverse(alike)[code]
 
 
-def _compact(kinds: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.uint16]]:
-    """The kinds that occur, and for each row which of these it is."""
-    used = np.unique(kinds)
-    return used, np.searchsorted(used, kinds).astype(np.uint16)
+def _compact(kinds: NDArray[np.int64], count: int) -> tuple[NDArray[np.int64], NDArray[np.uint16]]:
+    """The kinds that occur, of `count` that there are, and for each row which of these it is."""
+    if count > 2 * len(kinds):
+        used = np.unique(kinds)
+        return used, np.searchsorted(used, kinds).astype(np.uint16)
+    there = np.bincount(kinds, minlength=count) > 0
+    return np.flatnonzero(there), (np.cumsum(there) - 1).astype(np.uint16)[kinds]
 
 
 def _inverse(order: NDArray[np.int64]) -> NDArray[np.int64]:

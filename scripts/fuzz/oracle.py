@@ -15,7 +15,7 @@ import numpy as np
 from backscatter.capture.layout import Layout
 from backscatter.capture.limits import Limits
 from backscatter.capture.pick import expanding_read, pick
-from backscatter.capture.reader import open_capture
+from backscatter.capture.reader import MOST_DAMAGE, open_capture
 from backscatter.decode.columns import OK, PACKET, QUOTE, Packets
 from backscatter.decode.decoder import Decoder
 from backscatter.decode.line import packet_line
@@ -109,7 +109,9 @@ def _check_reader(reader: Reader, blocks: Sequence[RecordBlock]) -> None:
         must(damage.length >= 0 and damage.offset >= end, "damage that overlaps", damage)
         end = damage.offset + damage.length
         must(end <= reader.expanded, "damage behind the end of the stream", damage)
-    stretches = [(damage.offset, damage.offset + damage.length) for damage in reader.damage]
+    # behind so many places the rest is one entry, with sound records in between
+    damages = reader.damage[: MOST_DAMAGE - 1]
+    stretches = [(damage.offset, damage.offset + damage.length) for damage in damages]
     begins = np.concatenate([block.offset for block in blocks]) if blocks else np.zeros(0, np.int64)
     for begin, end in stretches:
         must(np.searchsorted(begins, begin) == np.searchsorted(begins, end), "a record inside damage", begin, end)

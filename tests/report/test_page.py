@@ -8,9 +8,10 @@ import pytest
 from tests.report.cases import BACKSCATTER, FINDING, HOSTILE, RST, SYNACK, hostile, told_as
 
 from backscatter.finding.model import End
-from backscatter.report.ladder import LOCAL_X, MOST_RUNGS, REMOTE_X, duration, ladder
+from backscatter.report.ladder import LOCAL_X, MOST_RUNGS, REMOTE_X, ladder
 from backscatter.report.page import page, page_name
 from backscatter.verdict.model import Effect, Evidence, Label, PacketLine, Why
+from backscatter.verdict.words import duration
 
 
 class Outline(HTMLParser):

@@ -16,7 +16,7 @@ from backscatter.cli.table import Column, print_table
 from backscatter.cli.terminal import Speaker
 from backscatter.finding.model import End
 from backscatter.flow.record import flow_records, rfc3339
-from backscatter.report.text import end_text
+from backscatter.verdict.words import end_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -23,10 +23,11 @@ from backscatter.finding.model import Finding
 from backscatter.finding.recognise import read_findings
 from backscatter.flow.address import Address
 from backscatter.report.record import verdict_record
-from backscatter.report.text import detail, end_text, headline
+from backscatter.report.text import detail, headline
 from backscatter.verdict.judge import judge
 from backscatter.verdict.model import Label, Verdict
 from backscatter.verdict.settings import DEFAULT_HOME, Settings, parse_alias
+from backscatter.verdict.words import end_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

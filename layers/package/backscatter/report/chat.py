@@ -13,6 +13,7 @@ from backscatter.report import text
 from backscatter.report.advice import ADVICE, meaning, steps, turn
 from backscatter.report.escape import chat, chat_code, plain
 from backscatter.verdict.model import Effect
+from backscatter.verdict.words import end_text
 
 if TYPE_CHECKING:
     from backscatter.verdict.model import Verdict
@@ -52,7 +53,7 @@ def chat_message(verdict: Verdict, *, previous: str | None = None, revision: str
             "threadId": thread_id(verdict),
             "summary": chat(f"{ADVICE[verdict.label].headline}: {verdict.summary}", SUMMARY_CHARS),
             "eventType": "backscatter-verdict",
-            "relatedResources": [text.end_text(end) for end in ends],
+            "relatedResources": [end_text(end) for end in ends],
             "additionalContext": {
                 name: plain(value, CONTEXT_CHARS) for name, value in context.items() if value.strip()
             },
@@ -75,7 +76,7 @@ def _title(verdict: Verdict, previous: str | None) -> str:
     band = f", {verdict.band}" if verdict.confidence else ""
     return (
         f"{mark}{sample}{ADVICE[verdict.label].headline}{band}: "
-        f"{text.end_text(verdict.local)} and {text.end_text(verdict.remote)}"
+        f"{end_text(verdict.local)} and {end_text(verdict.remote)}"
     )
 
 

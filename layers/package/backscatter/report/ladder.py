@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from backscatter.report.escape import plain
 from backscatter.report.text import clock_text
+from backscatter.verdict.words import duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -132,16 +133,3 @@ def _words(rest: str) -> tuple[str, str]:
     if int(numbers.get("length", "0")[:10]):
         told.append(f"{numbers['length'][:10]} bytes")
     return "+".join(order) or "no flags", "  ".join(told)
-
-
-def duration(nanoseconds: int) -> str:
-    """A span of time in the units that a person would choose: 338 µs, 4.2 s, 2 h 12 min."""
-    seconds = nanoseconds // _SECOND
-    if seconds >= 3600:
-        return f"{seconds // 3600} h {seconds % 3600 // 60} min"
-    if seconds >= 60:
-        return f"{seconds // 60} min {seconds % 60} s"
-    for unit, name in ((_SECOND, "s"), (10**6, "ms"), (1000, "µs")):
-        if nanoseconds >= unit:
-            return f"{nanoseconds / unit:.3g} {name}"
-    return f"{nanoseconds} ns"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from backscatter.report import text
 from backscatter.report.advice import ADVICE, turn
 from backscatter.report.escape import ascii_line, plain
+from backscatter.verdict.words import end_text
 
 if TYPE_CHECKING:
     from backscatter.verdict.model import Verdict
@@ -52,7 +53,7 @@ def subject(verdict: Verdict, previous: str | None = None) -> str:
     mark = "CORRECTION: " if changed.startswith("CORRECTION") else "CHANGED: " if changed else ""
     sample = "SAMPLE: " if verdict.finding.sample else ""
     band = f" ({verdict.band})" if verdict.confidence else ""
-    ends = f"{text.end_text(verdict.local, '?')} / {text.end_text(verdict.remote, '?')}"
+    ends = f"{end_text(verdict.local, '?')} / {end_text(verdict.remote, '?')}"
     about = f"{ends}, " if verdict.local.ip or verdict.remote.ip else ""
     line = f"{mark}{sample}{ADVICE[verdict.label].headline}{band}: {about}{verdict.finding.title}"
     return ascii_line(line, SUBJECT_CHARS)

@@ -14,6 +14,7 @@ from backscatter.report.advice import ADVICE, meaning, steps
 from backscatter.report.escape import plain
 from backscatter.report.record import verdict_record
 from backscatter.verdict.model import Label
+from backscatter.verdict.words import end_text
 
 if TYPE_CHECKING:
     from backscatter.verdict.model import Verdict
@@ -78,5 +79,5 @@ def _template() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(plain=plain, clock=text.clock_text, end=text.end_text)
+    environment.filters.update(plain=plain, clock=text.clock_text, end=end_text)
     return environment.get_template("page.html")

@@ -9,11 +9,12 @@ from backscatter.flow.record import rfc3339
 from backscatter.report.advice import ADVICE, meaning, steps, turn
 from backscatter.report.escape import plain, unlinked
 from backscatter.verdict.model import Effect, Label
+from backscatter.verdict.words import end_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from backscatter.finding.model import End, Finding
+    from backscatter.finding.model import Finding
     from backscatter.verdict.model import PacketLine, Verdict
 
 WIDTH = 78
@@ -27,14 +28,6 @@ EFFECTS = {
     Effect.AGAINST: "What speaks against it",
     Effect.MISSING: "What is missing",
 }
-
-
-def end_text(end: End, none: str = "unknown") -> str:
-    """An end as address:port; IPv6 in brackets."""
-    if end.ip is None:
-        return none if end.port is None else f"port {end.port}"
-    address = f"[{end.ip}]" if ":" in end.ip and end.port is not None else end.ip
-    return address if end.port is None else f"{address}:{end.port}"
 
 
 def moment_text(time: int) -> str:

@@ -9,6 +9,7 @@ from backscatter.flow.protocol import proto_name
 from backscatter.verdict.conversation import ICMP, ICMP6
 from backscatter.verdict.facts import FULL
 from backscatter.verdict.model import Effect, Evidence, Label, Victim
+from backscatter.verdict.words import duration, end_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -21,30 +22,6 @@ if TYPE_CHECKING:
 
 #: Packets that one piece of evidence points at, at most.
 MOST_PACKETS = 8
-
-SECOND, MINUTE, HOUR, DAY = 10**9, 60 * 10**9, 3600 * 10**9, 86400 * 10**9
-
-
-def duration(ns: int) -> str:
-    """A length of time for people: `0.36 ms`, `28 s`, `2 h 12 min`."""
-    if ns < SECOND:
-        return f"{ns / 10**6:.3g} ms"
-    if ns < 3 * MINUTE:
-        return f"{ns / SECOND:.3g} s"
-    if ns < 3 * HOUR:
-        return f"{ns // MINUTE} min"
-    if ns < 2 * DAY:
-        return f"{ns // HOUR} h {ns % HOUR // MINUTE} min"
-    return f"{ns // DAY} days"
-
-
-def end_text(end: End) -> str:
-    """`192.0.2.1:80`, `[2001:db8::1]:80`, or the address alone."""
-    if end.ip is None:
-        return "an unnamed host"
-    if end.port is None:
-        return end.ip
-    return f"[{end.ip}]:{end.port}" if ":" in end.ip else f"{end.ip}:{end.port}"
 
 
 def summary_of(facts: Facts, rule: Rule, caps: Sequence[Cap], local: End, remote: End) -> str:

@@ -83,6 +83,16 @@ def told(reader, data):
 
 
 @pytest.mark.parametrize("container", CAPTURES)
+@pytest.mark.parametrize("most", [2, 7, COUNT - 1, COUNT, COUNT + 1])
+def test_more_records_than_go_into_one_block_are_no_damage(container, most, monkeypatch):
+    whole, _ = CAPTURES[container]
+    monkeypatch.setattr(reader_module, "MOST_RECORDS", most)
+    reader, records = read(whole)
+    assert records == ORIGINAL
+    assert reader.damage == []
+
+
+@pytest.mark.parametrize("container", CAPTURES)
 @given(at=st.integers(500, 60_000), size=st.integers(1, 5000))
 @settings(deadline=None, max_examples=120)
 @example(at=PCAP_SPANS[50][0], size=1)

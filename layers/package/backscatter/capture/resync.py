@@ -289,7 +289,8 @@ class Inspection:
                     continue
                 walk.lie, walk.at, count = "a record's header cannot be one", int(self._places[index]), index
                 break
-        if not walk.lie and self._headers.ended and walk.at < len(self._headers.data):
+        full = not walk.lie and not walk.wants  # it found as many as it was to find: more records follow
+        if not walk.lie and not full and self._headers.ended and walk.at < len(self._headers.data):
             walk.lie = cut_short(walk, len(self._headers.data))
         if walk.lie:
             if self._undecided(count):
@@ -298,7 +299,7 @@ class Inspection:
             if count and not (self._is_remnant(count) and not 0 <= walk.found < walk.at):
                 count -= 1
                 walk.held = _only(self._block, slice(count, count + 1))
-        elif not self._headers.ended:
+        elif full or not self._headers.ended:
             return self._wait(count, outliers)
         return self._keep(count, outliers)
 

@@ -63,6 +63,27 @@ def test_a_thousand_backscatter_flows_take_less_than_30_bytes_each():
     assert len(written(table)) < 30_000
 
 
+def test_two_kinds_of_flows_in_turn_cost_little_more_than_one_after_the_other():
+    def table(silent: np.ndarray) -> FlowTable:
+        made = flows([(1, 2)] * 2000, step=1000)
+        made.rows["history"][silent], made.rows["dst_flags"][silent], made.rows["conn_state"][silent] = b"H", 0, 1
+        for name in ("dst_packets", "dst_rst_seq", "dst_first", "dst_last"):
+            made.rows[name][silent] = 0
+        return made
+
+    number = np.arange(2000)
+    mixed, apart = table(number % 7 % 2 == 0), table(number < 4 * 2000 // 7)
+    assert same(read(written(mixed)), mixed)
+    assert len(written(mixed)) < len(written(apart)) + 500
+
+
+def test_quotes_come_back_in_the_order_of_their_rows_whatever_kind_those_are():
+    table = flows([(1, i) for i in range(6)])
+    table.rows["history"] = [b"b", b"a", b"b", b"", b"a", b"c"]
+    table = quoting(table, [(0, 5, 6), (0, 6, 7), (1, 7, 8), (3, 8, 9), (5, 9, 10), (5, 10, 11)])
+    assert same(read(written(table)), table)
+
+
 def test_microseconds_are_written_as_such_and_one_odd_nanosecond_changes_that():
     table = flows([(1, i) for i in range(1000)])
     for name in ("end", "dst_first", "dst_last"):

@@ -8,6 +8,7 @@ that it answers. Differences are modulo the column's width, hence exact for ever
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,8 +32,13 @@ if TYPE_CHECKING:
     Beside = Callable[[str, Mapping[str, NDArray[Any]]], NDArray[Any]]
 
 
-#: Rows spread at once: their columns stay in the processor's cache.
+#: Rows looked at at once: their columns stay in the processor's cache.
 _STRIDE = 8192
+
+
+def blocks(count: int) -> Iterator[slice]:
+    """The rows of a table, as many at a time as are looked at fastest."""
+    return (slice(at, min(count, at + _STRIDE)) for at in range(0, count, _STRIDE))
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +182,8 @@ class Recipe:
         self._given_width = sum(column.width for column in self.running + self.coded)
         self._width = self._given_width + sum(column.width for column in self.local)
         self._head = (self._width + 7) // 8
+        #: where each column's planes begin
+        self._edges = np.cumsum([0, *(column.width for column in self.columns)])
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -190,8 +198,7 @@ class Recipe:
         Returns (ids, matrix): matrix[row, i] is the byte of plane ids[i], ascending; planes of zeros are left out.
         """
         found: dict[int, NDArray[np.uint8]] = {}
-        for at in range(0, count, _STRIDE):
-            rows = slice(at, min(count, at + _STRIDE))
+        for rows in blocks(count):
             block = _Block(values, rows)
             plane = self._given_width
             for column in self.local:
@@ -203,9 +210,9 @@ class Recipe:
                 plane += column.width
         ids = sorted(found)
         matrix = np.empty((count, len(ids)), np.uint8)
-        for at in range(0, count, _STRIDE):
+        for rows in blocks(count):
             for i, plane in enumerate(ids):
-                matrix[at : at + _STRIDE, i] = found[plane][at : at + _STRIDE]
+                matrix[rows, i] = found[plane][rows]
         return np.array(ids, np.int64), matrix
 
     def pack(
@@ -241,6 +248,8 @@ class Recipe:
     ) -> tuple[dict[str, NDArray[Any]], memoryview]:
         """The columns that `pack` wrote, and the bytes behind them. Raises StoreError where data is damaged.
 
+        Local columns of nothing but zeros, which most are, are left out.
+
         arrange  is told the running and coded columns, and puts all of them into the order of the local ones
         beside   gives what guesses look at outside of this table, from its running and coded columns
         """
@@ -251,23 +260,32 @@ class Recipe:
             raise StoreError(f"a segment of {count} rows is cut short or damaged")
         planes = np.frombuffer(data[self._head : size], np.uint8).reshape(len(used), count)
         columns: dict[str, NDArray[Any]] = {}
+        wide: dict[str, NDArray[np.int64]] = {}
+        nothing = np.zeros(count, np.int64)
 
         def known(name: str) -> NDArray[np.int64]:
-            found = columns[name] if name in columns or beside is None else beside(name, columns)
-            return found.astype(np.int64)
+            if name not in wide:
+                found = beside(name, columns) if beside and name not in columns else columns.get(name, nothing)
+                wide[name] = found.astype(np.int64, copy=False)
+            return wide[name]
 
         plane = 0
-        for column in self.columns:
+        edges = np.searchsorted(used, self._edges).tolist()
+        for column, (first, last) in zip(self.columns, itertools.pairwise(edges), strict=True):
             if plane == self._given_width:
                 arrange(columns)
-            first, last = np.searchsorted(used, (plane, plane + column.width))
-            octets = np.zeros((count, column.width), np.uint8)
-            for i in range(first, last):
-                octets[:, used[i] - plane] = planes[i]
-            written = octets.view(column.wire)[:, 0]
-            if column in self.running:
-                columns[column.name] = np.cumsum(_unfolded(written), dtype=column.wire).view(column.dtype)
-            else:
-                columns[column.name] = _restored(column, written, known)
+            if first < last or plane < self._given_width:
+                octets = np.zeros((count, column.width), np.uint8)
+                for i in range(first, last):
+                    octets[:, used[i] - plane] = planes[i]
+                written = octets.view(column.wire)[:, 0]
+                if column in self.running:
+                    columns[column.name] = np.cumsum(_unfolded(written), dtype=column.wire).view(column.dtype)
+                else:
+                    columns[column.name] = _restored(column, written, known)
+            elif column.guess is not None and column.absent is None:
+                columns[column.name] = column.guess(known).astype(column.wire).view(column.dtype)
+            elif column.absent:
+                columns[column.name] = np.full(count, column.absent, column.dtype)
             plane += column.width
         return columns, data[size:]

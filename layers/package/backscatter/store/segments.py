@@ -22,9 +22,10 @@ from backscatter.errors import StoreError
 from backscatter.flow.table import FLOW, FLOW_QUOTE, FlowTable
 from backscatter.store.frame import expand, squeeze
 from backscatter.store.layout import QUOTE_TIMES, QUOTES, ROW_TIMES, ROWS, SCHEMA, field
+from backscatter.store.planes import blocks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -44,6 +45,7 @@ _HISTORY = FLOW["history"].itemsize
 _TRAITS = {"proto": 255, "icmp_type": 255, "src_flags": 255, "dst_flags": 255, "src_packets": 4, "dst_packets": 4}
 #: Columns of rows that are written in the order of the table: the others are in the order of their kinds.
 _AS_STARTED = ("start", "src_places.0", "scope", "tunnels", "history")
+_GIVEN = (*_AS_STARTED, "quote")
 #: Ahead of the name of a row's column where the guess of a quote looks at it.
 _OF_ROW = "row."
 
@@ -63,10 +65,12 @@ class Writer:
         self._scanned = (slice(0), np.zeros(1, FLOW))
         self._planes = ROWS.spread(self._row_column, len(rows))
         self._quote_planes = QUOTES.spread(self._quote_column, len(quotes))
-        self._histories, self._kind = _kinds(rows)
+        self._histories, kind = _kinds(rows)
         # What each part writes anew stands together: rows are long, and scattered looks at their fields are slow.
-        given = [self._row_values(name, slice(None)) for name in ("start", "src_places.0", "scope", "tunnels", "quote")]
-        self._given = np.stack((*given, self._kind), axis=1)
+        self._given = np.empty((len(rows), len(_GIVEN)), np.int64)
+        for part in blocks(len(rows)):
+            for i, name in enumerate(_GIVEN):
+                self._given[part, i] = kind[part] if name == "history" else self._row_values(name, part)
         self._flow = quotes["flow"].copy()
 
     def _row_column(self, name: str, part: slice) -> NDArray[Any] | None:
@@ -95,8 +99,8 @@ class Writer:
         Every quote belongs to one of the rows. A row whose first quote is not among the quotes says that it has none.
         Quotes are read back in the order of their rows.
         """
-        start, place, scope, tunnel, quote, kind = self._given.take(index, axis=0).T
-        kinds, kind = _compact(kind, len(self._histories))
+        start, place, scope, tunnel, history, quote = self._given.take(index, axis=0).T
+        kinds, kind = _compact(history, len(self._histories))
         order = np.argsort(kind, kind="stable")
         first = np.zeros(len(index), np.int64)
         flow = by_flow = first[:0]
@@ -157,8 +161,8 @@ def _read_1(data: bytes, sensor: str, piece: str) -> FlowTable:
 
     def row_column(name: str, quote: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
         flow = _within(quote["flow"], count, "flow of a quote")
-        of_row: NDArray[Any] = columns[name.removeprefix(_OF_ROW)][flow]
-        return of_row
+        of_row = columns.get(name.removeprefix(_OF_ROW))
+        return np.zeros(len(flow), np.int64) if of_row is None else of_row[flow]
 
     columns, rest = ROWS.unpack(frame[names_size + letters_size :], count, by_kind)
     quoted, rest = QUOTES.unpack(rest, quote_count, lambda _: None, row_column)
@@ -191,15 +195,14 @@ READERS: dict[int, Callable[[bytes, str, str], FlowTable]] = {1: _read_1}
 
 def _tick(rows: NDArray[np.void], quotes: NDArray[np.void]) -> int:
     """The ns of a tick in which all times are whole."""
-    columns = [(rows, name) for name in ROW_TIMES] + [(quotes, name) for name in QUOTE_TIMES]
-    whole = all(_whole(field(table, name)) for table, name in columns)
-    return _MICROSECOND if whole else 1
-
-
-def _whole(times: NDArray[np.int64]) -> bool:
-    times = np.ascontiguousarray(times)
-    # NumPy divides by a constant without a division, unlike its remainder.
-    return bool((times // _MICROSECOND * _MICROSECOND == times).all())
+    for table, names in ((rows, ROW_TIMES), (quotes, QUOTE_TIMES)):
+        for part in blocks(len(table)):
+            for name in names:
+                times = np.ascontiguousarray(field(table[part], name))
+                # NumPy divides by a constant without a division, unlike its remainder.
+                if (times // _MICROSECOND * _MICROSECOND != times).any():
+                    return 1
+    return _MICROSECOND
 
 
 def _ticks(times: NDArray[np.int64], tick: int) -> NDArray[np.int64]:
@@ -208,21 +211,38 @@ def _ticks(times: NDArray[np.int64], tick: int) -> NDArray[np.int64]:
 
 def _kinds(rows: NDArray[np.void]) -> tuple[list[bytes], NDArray[np.int64]]:
     """Kinds of flows, alike ones side by side: the history of each, and for each row which kind it is."""
-    traits = [np.minimum(rows[name], most) for name, most in _TRAITS.items()]
     # Sorting strings is slow. Sorting a mix of their words is not, and whether it kept unlike strings apart is checked.
-    words = np.ascontiguousarray(rows["history"]).view(np.uint64).reshape(len(rows), _HISTORY // 8)
-    mixed = np.zeros(len(rows), np.uint64)
-    for column in (*traits, *words.T):
-        mixed = (mixed ^ column.astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
-        mixed ^= mixed >> np.uint64(29)
+    mixed = np.empty(len(rows), np.uint64)
+    for part in blocks(len(rows)):
+        mixed[part] = _mix((*_traits(rows[part]), *_words(rows[part])))
     distinct = np.unique(mixed)
     code = np.searchsorted(distinct, mixed)
     one = np.zeros(len(distinct), np.int64)
     one[code] = np.arange(len(rows))
-    if not np.array_equal(words[one][code], words):
+    words = _words(rows[one])
+    if not all(np.array_equal(words[:, code[part]], _words(rows[part])) for part in blocks(len(rows))):
         _, one, code = np.unique(rows["history"], return_index=True, return_inverse=True)
-    alike = np.lexsort([rows["history"][one], *(trait[one] for trait in reversed(traits))])
-    return [bytes(text) for text in rows["history"][one[alike]]], _inverse(alike)[code]
+    histories = rows["history"][one]
+    alike = np.lexsort((histories, *reversed(_traits(rows[one]))))
+    return [bytes(text) for text in histories[alike]], _inverse(alike)[code]
+
+
+def _traits(rows: NDArray[np.void]) -> list[NDArray[Any]]:
+    return [np.minimum(rows[name], most) for name, most in _TRAITS.items()]
+
+
+def _words(rows: NDArray[np.void]) -> NDArray[np.uint64]:
+    """The histories as words: the first of all, the second of all, and so on."""
+    return np.ascontiguousarray(rows["history"]).view(np.uint64).reshape(len(rows), _HISTORY // 8).T
+
+
+def _mix(columns: Iterable[NDArray[Any]]) -> NDArray[np.uint64]:
+    mixed: Any = np.uint64(0)
+    for column in columns:
+        mixed = (mixed ^ column.astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
+        mixed ^= mixed >> np.uint64(29)
+    whole: NDArray[np.uint64] = mixed
+    return whole
 
 
 def _compact(kinds: NDArray[np.int64], count: int) -> tuple[NDArray[np.int64], NDArray[np.uint16]]:

@@ -101,6 +101,17 @@ def test_a_wrong_checksum_costs_no_packet_but_is_told():
     assert "corrupt" in reader.damage[-1].reason
 
 
+@pytest.mark.parametrize(("pack", "checksum"), [(bz2.compress, -10), (lzma.compress, -60)])
+def test_a_wrong_checksum_of_a_block_costs_little_of_it(pack, checksum):
+    whole = pcap([(n, ether(udp("192.0.2.1", n, "192.0.2.2", 2, b"x" * 100))) for n in range(2000)])
+    packed = bytearray(pack(whole))
+    packed[checksum] ^= 0x10
+    reader = open_capture(io.BytesIO(bytes(packed)), "x")
+    assert sum(len(block) for block in reader.blocks()) >= 1950
+    (damage,) = reader.damage
+    assert "corrupt" in damage.reason
+
+
 def test_what_came_out_before_a_corrupt_place_is_kept():
     stored = zlib.compressobj(0, wbits=31)
     data = stored.compress(CAPTURE[:20000]) + stored.flush(zlib.Z_FULL_FLUSH) + b"\xff" * 100

@@ -135,12 +135,43 @@ class _Zstd:
         return expanded[:max_length]
 
 
-#: (what it is called, first bytes, a new member). Errors of the last three are OSError, EOFError, LZMAError, Lz4Error.
+class _Salvaging:
+    """A member of bz2 or lzma, which hand nothing out of a call that fails: asked for little at a time."""
+
+    SIP = 4096
+
+    def __init__(self, member: Member) -> None:
+        self._member = member
+
+    @property
+    def eof(self) -> bool:
+        return self._member.eof
+
+    @property
+    def needs_input(self) -> bool:
+        return self._member.needs_input
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._member.unused_data
+
+    def decompress(self, data: bytes, max_length: int, /) -> bytes:
+        out = bytearray()
+        try:
+            while len(out) < max_length and not self.eof and (data or not self.needs_input):
+                out += self._member.decompress(data, min(self.SIP, max_length - len(out)))
+                data = b""
+        except (OSError, EOFError, lzma.LZMAError) as error:
+            raise Corrupt(str(error), bytes(out)) from error
+        return bytes(out)
+
+
+#: (what it is called, first bytes, a new member). A member may raise Corrupt or Lz4Error.
 EXPANDERS: tuple[tuple[str, bytes, Callable[[], Member]], ...] = (
     ("gzip", b"\x1f\x8b\x08", _Gzip),
     ("zstd", b"\x28\xb5\x2f\xfd", _Zstd),
-    ("xz", b"\xfd7zXZ\x00", lambda: lzma.LZMADecompressor(memlimit=2**28)),
-    ("bzip2", b"BZh", bz2.BZ2Decompressor),
+    ("xz", b"\xfd7zXZ\x00", lambda: _Salvaging(lzma.LZMADecompressor(memlimit=2**28))),
+    ("bzip2", b"BZh", lambda: _Salvaging(bz2.BZ2Decompressor())),
     ("lz4", lz4.MAGIC, lz4.Frame),
 )
 
@@ -276,7 +307,7 @@ class Expanded:
         except Corrupt as error:
             self._end(f"the {self.compression} stream is corrupt: {error}")
             return error.salvaged
-        except (OSError, EOFError, lzma.LZMAError, lz4.Lz4Error) as error:
+        except lz4.Lz4Error as error:
             self._end(f"the {self.compression} stream is corrupt: {error}")
             return b""
 

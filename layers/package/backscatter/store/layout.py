@@ -1,6 +1,7 @@
 """How flows and quotes are laid out as columns: their order, and what each probably is. This is segment layout 1.
 
-What a guess looks at stands before it. Rows are in the order of their start, so times and places run along the rows.
+What a guess looks at stands before it. Rows are in the order of their start, so times and places run along the rows;
+all else is written in the order of the rows' kinds (`store.segments`), along which the numbers of their quotes run.
 """
 
 from __future__ import annotations

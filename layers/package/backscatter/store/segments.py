@@ -94,7 +94,7 @@ class Writer:
         return _ticks(values, self._tick) if name in QUOTE_TIMES else values
 
     def write(self, index: NDArray[np.int64], quotes: NDArray[np.int64]) -> bytes:
-        """The rows at `index` with the quotes at `quotes`, both ascending, as the bytes of an item.
+        """The rows at `index`, at most ROWS_LARGEST, with the quotes at `quotes`, both ascending, as bytes of an item.
 
         Every quote belongs to one of the rows. A row whose first quote is not among the quotes says that it has none.
         Quotes are read back in the order of their rows.
@@ -182,7 +182,7 @@ def _read_1(data: bytes, sensor: str, piece: str) -> FlowTable:
     for places in (rows["src_places"], rows["dst_places"], quotes["place"]):
         _within(places + 1, (1 << PLACE_BITS) + 1, "place")
     if quote_count:
-        quotes["flow"] = order[quotes["flow"]]
+        quotes["flow"] = order[_within(quotes["flow"], count, "flow of a quote")]
         by_flow = np.argsort(quotes["flow"], kind="stable")
         rows["quote"] = np.append(_inverse(by_flow), -1)[rows["quote"]]
         quotes = quotes[by_flow]

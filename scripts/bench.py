@@ -108,7 +108,7 @@ def main() -> None:
     parser.add_argument("kinds", nargs="*", default=KINDS, help=f"which captures: {', '.join(KINDS)}")
     parser.add_argument("-n", "--packets", type=int, default=100_000, help="packets of each capture (default 100000)")
     arguments = parser.parse_args()
-    table = Table("capture", "tool", "packets/CPU s", "times ours", "CPU s", "wall s", "peak MB", "flows")
+    table = Table("capture", "tool", "packets/CPU s", "our CPU / its", "CPU s", "wall s", "peak MB", "flows")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for kind in arguments.kinds:

@@ -47,6 +47,10 @@ _BETWEEN = re.compile(r"[\s,\[\]\x1e]*")  # 1e: RFC 7464 puts it before each obj
 _RULE = re.compile(r"[ \t]*[-=]{3,}[ \t]*")
 _DEEPEST_INDENT = 64
 
+_BRACKET = re.compile(r'[{}\[\]]|"(?:[^"\\]|\\.)*+"', re.DOTALL)
+#: No alert nests deeper. The decoder itself gives up only thousands deep, and torn lines can make it try at each line.
+_DEEPEST = 100
+
 
 def split(text: str) -> Iterator[Document]:
     """The documents of a text, in order; nothing of it is passed over in silence but white space and rules."""
@@ -103,6 +107,9 @@ def _json(text: str, at: int, line: int, line_end: int) -> tuple[Document, int]:
     fault = ""
     for end in sorted({min(stop, at + reach) for stop in (line_end, len(text)) for reach in _REACHES}):
         window = text[at:end]
+        if end > line_end and _nests_too_deeply(window):
+            fault = "JSON that is nested too deeply"
+            break
         try:
             value, length = _DECODER.raw_decode(window)
         except json.JSONDecodeError as error:
@@ -120,6 +127,19 @@ def _json(text: str, at: int, line: int, line_end: int) -> tuple[Document, int]:
     indent = at - text.rfind("\n", max(0, at - _DEEPEST_INDENT), at) - 1
     end = _next_start(text, line_end, min(indent, _DEEPEST_INDENT))
     return Document(line, text[at:end], fault=fault), end
+
+
+def _nests_too_deeply(text: str) -> bool:
+    """Whether the object that begins here opens more brackets within each other than any alert does."""
+    depth = 0
+    for bracket in _BRACKET.finditer(text):
+        if bracket[0] in "{[":
+            depth += 1
+        elif bracket[0] in "}]":
+            depth -= 1
+        if not 0 < depth <= _DEEPEST:
+            break
+    return depth > _DEEPEST
 
 
 def _next_start(text: str, line_end: int, indent: int) -> int:

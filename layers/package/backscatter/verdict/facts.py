@@ -97,8 +97,8 @@ class Facts:
         if any(flow.local.has & HAS_SYN for flow in (*self.flows, *self.conversation.earlier)):
             return True
         one = self.conversation
-        acknowledged = {(flow.remote.synack_ack - 1) % 2**32 for flow in self.flows if flow.remote.has & HAS_SYNACK}
-        return bool(acknowledged) and not acknowledged.isdisjoint(self.around.our_syns(one.local_port, one.remote_port))
+        answered = {(ack - 1) % 2**32 for ack in self._acknowledged}
+        return bool(answered) and not answered.isdisjoint(self.around.our_syns(one.local_port, one.remote_port))
 
     @cached_property
     def local_asked(self) -> bool:
@@ -172,11 +172,12 @@ class Facts:
                 or flow.remote.fins
                 or (flow.remote.ack_beyond > 0 and flow.remote.packets > flow.remote.synacks + flow.remote.rsts)
             )
-        ) or any(
-            before.remote.has & HAS_SYNACK and flow.remote.acks and flow.remote.ack_first != before.remote.synack_ack
-            for before in self.flows
-            for flow in self.flows
-        )
+        ) or self.any(lambda flow: flow.remote.acks and self._acknowledged - {flow.remote.ack_first})
+
+    @cached_property
+    def _acknowledged(self) -> frozenset[int]:
+        """The acks of their SYN+ACKs, the first of each flow."""
+        return frozenset(flow.remote.synack_ack for flow in self.flows if flow.remote.has & HAS_SYNACK)
 
     @cached_property
     def answers_only(self) -> bool:
@@ -208,18 +209,15 @@ class Facts:
     @cached_property
     def repeated(self) -> bool:
         """Whether the same SYN+ACK came again, a second or more apart: a server waiting for its ACK."""
-        return self.any(
-            lambda flow: flow.remote.synack_repeats and flow.remote.last - flow.remote.synack_time >= SECOND
-        ) or any(
-            one.remote.synacks
-            and other.remote.synacks
-            and one.remote.synack_seq == other.remote.synack_seq
-            and one.remote.synack_ack == other.remote.synack_ack
-            and other.start - one.start >= SECOND
-            for one in self.flows
-            for other in self.flows
-            if one.view == other.view
-        )
+        if self.any(lambda flow: flow.remote.synack_repeats and flow.remote.last - flow.remote.synack_time >= SECOND):
+            return True
+        first: dict[tuple[object, ...], int] = {}
+        for flow in self.flows:  # ordered by start
+            if flow.remote.synacks:
+                same = flow.view, flow.remote.synack_seq, flow.remote.synack_ack
+                if flow.start - first.setdefault(same, flow.start) >= SECOND:
+                    return True
+        return False
 
     # -- our answer ---------------------------------------------------------------------------------------------------
 

@@ -60,7 +60,11 @@ def rows(block):
     }
 
 
-@pytest.mark.parametrize("data", [CLASSIC, MIXED, gzip.compress(CLASSIC), gzip.compress(MIXED)])
+@pytest.mark.parametrize(
+    "data",
+    [CLASSIC, MIXED, gzip.compress(CLASSIC), gzip.compress(MIXED)],
+    ids=["classic", "mixed", "classic gzip", "mixed gzip"],
+)
 @given(chosen=st.sets(st.integers(0, 299), max_size=20))
 def test_a_picked_record_is_the_record_that_was_read(data, chosen):
     table, layout = every(data)

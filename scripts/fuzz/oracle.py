@@ -22,7 +22,7 @@ from backscatter.decode.line import packet_line
 from backscatter.errors import CaptureError, FindingError
 from backscatter.finding.model import Finding
 from backscatter.finding.recognise import read_findings
-from backscatter.flow.build import build_flows
+from backscatter.flow.build import build_flows, flow_rows
 from backscatter.flow.builder import FlowBuilder
 from backscatter.flow.lookup import TableScene
 from backscatter.flow.read import Piece, read_sensor
@@ -180,7 +180,7 @@ def _check_flows(packets: Packets, flows: FlowTable) -> None:
 
 
 def _check_batches(packets: Packets, flows: FlowTable) -> None:
-    builder = FlowBuilder(batch=BATCH)
+    builder = FlowBuilder(flow_rows, batch=BATCH)
     built = [rows for part in _parts(packets) if (rows := builder.add(part)) is not None]
     built.append(builder.finish())
     whole = FlowTable.joined([FlowTable(*rows, flows.scopes, flows.tunnels) for rows in built])

@@ -13,7 +13,7 @@ from tests.flow.test_build import a_packet, distinct, tcp_packet
 from tests.flow.test_loss import closing, connection, exchange, isns
 
 from backscatter.decode.columns import ACK, HAS_PORTS, ONE_WAY, Packets
-from backscatter.flow.build import build_flows
+from backscatter.flow.build import build_flows, flow_rows
 from backscatter.flow.builder import FlowBuilder, in_order
 from backscatter.flow.table import FLOW, FLOW_QUOTE, FlowTable
 
@@ -37,7 +37,7 @@ def parts(table: Packets, cuts: list[int]) -> list[Packets]:
 
 
 def built(tables: list[Packets], *, reordering: int = 0, batch: int = 1) -> tuple[FlowTable, FlowBuilder]:
-    builder = FlowBuilder(reordering=reordering, batch=batch, brief=0)
+    builder = FlowBuilder(flow_rows, reordering=reordering, batch=batch, brief=0)
     told = [found for table in tables if (found := builder.add(table)) is not None]
     told.append(builder.finish())
     return FlowTable(*in_order(told), SCOPES), builder
@@ -137,7 +137,7 @@ def download(segments: int) -> list[dict]:
 
 @pytest.mark.parametrize("rows", [download(400), [{"proto": 17, "way": n % 2, "t": n} for n in range(600)]])
 def test_what_is_held_does_not_grow_with_the_length_of_a_conversation(rows):
-    builder = FlowBuilder(reordering=0, batch=1, brief=0)
+    builder = FlowBuilder(flow_rows, reordering=0, batch=1, brief=0)
     held = []
     table = packets(rows)
     for part in parts(table, list(range(0, len(rows), 40))):
@@ -148,14 +148,14 @@ def test_what_is_held_does_not_grow_with_the_length_of_a_conversation(rows):
 
 
 def test_flows_come_out_as_soon_as_no_packet_can_belong_to_them():
-    builder = FlowBuilder(reordering=0, batch=1, brief=0)
+    builder = FlowBuilder(flow_rows, reordering=0, batch=1, brief=0)
     assert len(builder.add(packets([{"t": 0, "flags": ACK}]))[0]) == 0
     rows, _ = builder.add(packets([{"t": 301, "aport": 7}]))
     assert rows["src_port"].tolist() == [1000]
 
 
 def test_packets_that_come_too_late_are_counted():
-    builder = FlowBuilder(reordering=SECOND, batch=1)
+    builder = FlowBuilder(flow_rows, reordering=SECOND, batch=1)
     builder.add(packets([{"t": 100 + n} for n in range(10)]))
     builder.add(packets([{"t": 3}]))
     assert builder.late == 1

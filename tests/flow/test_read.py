@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -12,11 +13,12 @@ from tests.flow.made import packets
 
 from backscatter.capture.record import Damage
 from backscatter.decode.columns import PLACE_BITS
-from backscatter.demo.wire import ether, pcap, tcp, udp
+from backscatter.demo.wire import ether, icmp_error, pcap, tcp, udp
 from backscatter.errors import NotACapture
 from backscatter.flow.build import build_flows
-from backscatter.flow.census import Tally, take_census
+from backscatter.flow.census import Losses, Tally, take_census
 from backscatter.flow.read import Piece, group_sensors, read_sensor
+from backscatter.flow.table import FlowTable
 
 SECOND = 10**9
 T0 = 1_174_413_859 * SECOND
@@ -173,8 +175,8 @@ def test_a_census_does_not_depend_on_where_blocks_end(gaps, cut):
     whole.add(packets(rows))
     for some in (rows[:cut], rows[cut:]):
         blocks.add(packets(some))
-    table = build_flows(packets(rows), ("", "a", "b"), ((),), sensor="s")
-    assert whole.census(("", "a", "b"), table, 0) == blocks.census(("", "a", "b"), table, 0)
+    one, other = (tally.census(("", "a", "b"), Losses(), 0, piece="p", sensor="s") for tally in (whole, blocks))
+    assert one == other
 
 
 def test_the_median_gap_of_many_packets_is_taken_of_some_of_them(monkeypatch):
@@ -183,5 +185,29 @@ def test_the_median_gap_of_many_packets_is_taken_of_some_of_them(monkeypatch):
     for begin in range(0, 1000, 10):
         tally.add(packets([{"t": 10**9 + begin + n} for n in range(10)]))
     assert sum(map(len, tally._gaps)) <= 16
-    table = build_flows(packets([{"t": 10**9}]), ("",), ((),), sensor="s")
-    assert tally.census(("",), table, 0).median_gap == SECOND
+    assert tally.census(("",), Losses(), 0, piece="p", sensor="s").median_gap == SECOND
+
+
+def test_flows_that_are_taken_as_they_end_are_those_of_the_table(monkeypatch):
+    monkeypatch.setattr("backscatter.flow.build.PORTION_FLOWS", 3)
+    records = [
+        (1_700_000_000_000_000_000 + 1000 * n, ether(packet))
+        for n in range(20)
+        for packet in (
+            tcp("192.0.2.1", 80, "10.0.0.5", 1024 + n, "SA", seq=n, ack=n + 1),
+            icmp_error("192.0.2.9", "10.0.0.5", 3, 1, tcp("10.0.0.5", 1024 + n, "198.51.100.7", 80, "S")),
+        )
+    ]
+    pieces = [piece("one", pcap(records[:17])), piece("two", pcap(records[17:]))]
+    whole, taken = read_sensor("tap", pieces), []
+
+    def take(table):
+        taken.append(replace(table, rows=table.rows.copy(), quotes=table.quotes.copy()))
+
+    streamed = read_sensor("tap", pieces, take=take)
+    assert len(taken) > 2
+    assert len(streamed.table) == 0
+    assert streamed.censuses == whole.censuses
+    joined = FlowTable.joined(taken)
+    assert joined.rows.tobytes() == whole.table.rows.tobytes()
+    assert joined.quotes.tobytes() == whole.table.quotes.tobytes()

@@ -12,17 +12,16 @@ from backscatter.cli import options
 from backscatter.cli.local import read_captures
 from backscatter.cli.main import examples
 from backscatter.cli.source import sources
+from backscatter.cli.sums import Sums
 from backscatter.cli.table import Column, print_table
 from backscatter.cli.terminal import Speaker
 from backscatter.finding.model import End
-from backscatter.flow.record import flow_records, rfc3339
+from backscatter.flow.record import flow_records
 from backscatter.verdict.words import end_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from backscatter.cli.local import Captures
-    from backscatter.flow.filter import Filter
     from backscatter.flow.table import FlowTable
 
 COLUMNS = (
@@ -62,22 +61,30 @@ def flows(captures: tuple[str, ...], *, summary: bool, as_json: bool, **chosen: 
     """
     wanted, speaker = options.chosen_filter(**chosen), Speaker()
     with contextlib.ExitStack() as stack:
-        read = read_captures(sources(captures, speaker, stack), speaker)
-    table = read.table()
-    kept = table if wanted.is_empty else table.select(wanted.flows(table))
-    if summary:
-        totals = _totals(read, kept, wanted)
-        if as_json:
-            click.echo(json.dumps(totals))
+        found = sources(captures, speaker, stack)
+        if summary:
+            sums = Sums(wanted)
+            _print_totals(sums.totals(read_captures(found, speaker, sums.add)), as_json=as_json)
         else:
-            print_table((Column("OF"), Column("TOTAL")), [(name, _shown(value)) for name, value in totals.items()])
-    elif as_json:
+            table = read_captures(found, speaker).table()
+            _print_flows(table if wanted.is_empty else table.select(wanted.flows(table)), as_json=as_json)
+    click.get_current_context().exit(speaker.exit_code)
+
+
+def _print_flows(kept: FlowTable, *, as_json: bool) -> None:
+    if as_json:
         for record in flow_records(kept):
             click.echo(json.dumps(record))
+        return
+    views = (Column("SENSOR"),) if len(kept.sensors) > 1 else ()
+    print_table((*COLUMNS, *views), [_row(record) for record in flow_records(kept)])
+
+
+def _print_totals(totals: Mapping[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(totals))
     else:
-        views = (Column("SENSOR"),) if len(kept.sensors) > 1 else ()
-        print_table((*COLUMNS, *views), [_row(record) for record in flow_records(kept)])
-    click.get_current_context().exit(speaker.exit_code)
+        print_table((Column("OF"), Column("TOTAL")), [(name, _shown(value)) for name, value in totals.items()])
 
 
 def _row(flow: Mapping[str, Any]) -> tuple[str, ...]:
@@ -105,40 +112,9 @@ def _flags(flow: Mapping[str, Any]) -> str:
     return f"{flow['src_flags'] or '-'}/{flow['dst_flags'] or '-'}"
 
 
-def _totals(read: Captures, kept: FlowTable, wanted: Filter) -> dict[str, Any]:
-    """The summary: of whole files, or of the flows that a filter leaves and their packets."""
-    censuses = list(read.censuses)
-    rows = kept.rows
-    if wanted.is_empty:
-        packets, span = sum(census.packets for census in censuses), read.span
-    else:
-        packets = int(rows["src_packets"].sum() + rows["dst_packets"].sum())
-        span = (int(rows["start"].min()), int(rows["end"].max())) if len(rows) else None
-    return {
-        "captures": len(read.files),
-        "packets": packets,
-        "bytes": sum(file.source.size for file in read.files.values()),
-        "flows": len(kept),
-        "first": rfc3339(span[0]) if span else None,
-        "last": rfc3339(span[1]) if span else None,
-        "non_ip": sum(census.non_ip for census in censuses),
-        "undecodable": sum(census.undecodable for census in censuses),
-        "damaged_bytes": sum(damage.length for file in read.files.values() for damage in file.damage),
-        "seconds": (span[1] - span[0]) / 10**9 if span else 0,
-        "store": _store(read),
-    }
-
-
-def _store(read: Captures) -> dict[str, int]:
-    """What ingest would write for these files."""
-    from backscatter.store.captures import store_cost  # noqa: PLC0415 - only a summary tells what storing costs
-
-    costs = [store_cost(sensor.table, *sensor.censuses) for sensor in read.sensors]
-    return {part: sum(cost[part] for cost in costs) for part in ("items", "bytes", "write_units")}
-
-
 def _shown(value: object) -> str:
     """A total for a person; the parts of one that has parts side by side."""
     if isinstance(value, dict):
-        return ", ".join(f"{part} {name.replace('_', ' ')}" for name, part in value.items())
+        parts = ", ".join(f"{part} {name.replace('_', ' ')}" for name, part in value.items() if name != "estimated")
+        return f"about {parts}" if value.get("estimated") else parts
     return "-" if value is None else str(value)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from backscatter.cli.source import Source
     from backscatter.cli.terminal import Speaker
     from backscatter.flow.census import Census
-    from backscatter.flow.read import PieceRead, SensorFlows
+    from backscatter.flow.read import PieceRead, SensorFlows, Take
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,23 +64,24 @@ class Captures:
         return TableScene(self.sensors)
 
 
-def read_captures(found: Sequence[Source], speaker: Speaker) -> Captures:
+def read_captures(found: Sequence[Source], speaker: Speaker, take: Take | None = None) -> Captures:
     """Read what is a capture of the files found; tell `speaker` what is none, and what of the others is damaged.
 
-    Raises Failure where there is no capture at all.
+    With `take`, flows are given to it as they end, as `read_sensor` does, and none are kept. Raises Failure where there
+    is no capture at all.
     """
     with Meter("reading captures", sum(source.size for source in found)) as meter:
         if len(found) == 1:
-            return _alone(found[0], speaker, meter)
-        return _together(found, speaker, meter)
+            return _alone(found[0], speaker, meter, take)
+        return _together(found, speaker, meter, take)
 
 
-def _alone(source: Source, speaker: Speaker, meter: Meter) -> Captures:
+def _alone(source: Source, speaker: Speaker, meter: Meter, take: Take | None) -> Captures:
     """One file is one sensor: its packets are flows as soon as they are read, and take no room besides."""
     try:
         stream = source.open()
         sensor = read_sensor(
-            source.name, [Piece(source.name, lambda: stream)], progress=lambda _: meter.at(stream.tell())
+            source.name, [Piece(source.name, lambda: stream)], progress=lambda _: meter.at(stream.tell()), take=take
         )
     except OSError as error:
         speaker.problem(f"{source.name}: {error.strerror or error}")
@@ -92,7 +93,7 @@ def _alone(source: Source, speaker: Speaker, meter: Meter) -> Captures:
     return Captures({source.name: file}, (replace(sensor, pieces=()),))
 
 
-def _together(found: Sequence[Source], speaker: Speaker, meter: Meter) -> Captures:
+def _together(found: Sequence[Source], speaker: Speaker, meter: Meter, take: Take | None) -> Captures:
     """Which files are pieces of one sensor shows when all of them are read."""
     decoder = Decoder()
     files: dict[str, File] = {}
@@ -112,7 +113,7 @@ def _together(found: Sequence[Source], speaker: Speaker, meter: Meter) -> Captur
     sensors = []
     for group in group_sensors([piece.span for piece in pieces]):
         of_sensor = [pieces[index] for index in group]
-        sensor = sensor_flows(of_sensor[0].name, of_sensor, decoder)
+        sensor = sensor_flows(of_sensor[0].name, of_sensor, decoder, take)
         sensors.append(replace(sensor, pieces=()))  # flows are built: their packets may go
     return Captures(files, tuple(sensors))
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -21,7 +23,7 @@ from backscatter.flow.state import conn_states, endpoints
 from backscatter.flow.table import FLOW, FlowTable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -30,6 +32,12 @@ if TYPE_CHECKING:
     from backscatter.flow.runs import Ints
 
 T = TypeVar("T")
+
+#: Rows (FLOW) in the order of their start, and their quotes (FLOW_QUOTE).
+Built: TypeAlias = "tuple[NDArray[np.void], NDArray[np.void]]"
+
+#: A run of whole flows: the first, the one behind the last, and their packets.
+Portion: TypeAlias = "tuple[int, int, Shape]"
 
 UDP = 17
 
@@ -83,28 +91,66 @@ def build_flows(
     return FlowTable(rows, quotes, tuple(scopes), tuple(tunnels), (sensor,), tuple(pieces))
 
 
-def flow_rows(packets: Packets, traffic: Traffic) -> tuple[NDArray[np.void], NDArray[np.void]]:
-    """The rows (FLOW) of packets sorted into flows, and their quotes (FLOW_QUOTE)."""
+def flow_rows(packets: Packets, traffic: Traffic) -> Built:
+    """The rows of packets sorted into flows, and their quotes."""
     rows = np.empty(traffic.flows, FLOW)
     quotes, first_quote = flow_quotes(packets, traffic)
 
-    def fill(portion: tuple[int, int, Shape]) -> None:
-        begin, end, shape = portion
-        columns = _columns(packets, shape, traffic.head[begin:end])
-        _assemble(rows[begin:end], columns | {"quote": first_quote[begin:end]})
+    def fill(portion: Portion) -> None:
+        begin, end, _ = portion
+        _fill(rows[begin:end], packets, traffic, portion, first_quote[begin:end])
 
-    over_portions(fill, traffic)
+    for _ in over_portions(fill, traffic):
+        pass
     return rows, quotes
 
 
-def over_portions(work: Callable[[tuple[int, int, Shape]], T], traffic: Traffic) -> list[T]:
-    """What `work` makes of each portion, in order: on several threads where there are cores, since NumPy lets go."""
-    some = list(portions(traffic))
+def flow_portions(packets: Packets, traffic: Traffic) -> Iterator[Built]:
+    """The same a portion at a time, in order: rows and quotes that count from the portion's first ones.
+
+    Rows are good until the next ones are asked for: their memory is used again, so that it stays in cache.
+    """
+    quotes, first_quote = flow_quotes(packets, traffic)
+    spare: deque[NDArray[np.void]] = deque()
+
+    def fill(portion: Portion) -> tuple[int, int, NDArray[np.void]]:
+        begin, end, _ = portion
+        rows = spare.popleft() if spare else np.empty(PORTION_FLOWS, FLOW)
+        _fill(rows[: end - begin], packets, traffic, portion, first_quote[begin:end])
+        return begin, end, rows
+
+    for begin, end, rows in over_portions(fill, traffic):
+        some = slice(*np.searchsorted(quotes["flow"], (begin, end)))
+        few, part = quotes[some], rows[: end - begin]
+        few["flow"] -= begin
+        if some.start:
+            part["quote"] -= np.where(part["quote"] >= 0, some.start, 0)
+        yield part, few
+        spare.append(rows)
+
+
+def over_portions(work: Callable[[Portion], T], traffic: Traffic) -> Iterable[T]:
+    """What `work` makes of each portion, in order: on several threads where there are cores, since NumPy lets go.
+
+    No more than a few portions are ahead of whoever takes them.
+    """
+    some = portions(traffic)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if len(some) < _WORTH_THREADS or cores == 1:
-        return [work(portion) for portion in some]
-    with ThreadPoolExecutor(min(cores, len(some)), "flows") as workers:
-        return list(workers.map(work, some))
+    if cores == 1 or len(traffic.packet) <= _WORTH_THREADS * PORTION_PACKETS:
+        yield from map(work, some)
+        return
+    with ThreadPoolExecutor(cores, "flows") as workers:
+        ahead = deque(workers.submit(work, portion) for portion in itertools.islice(some, cores + 1))
+        while ahead:
+            done = ahead.popleft().result()
+            ahead.extend(workers.submit(work, portion) for portion in itertools.islice(some, 1))
+            yield done
+
+
+def _fill(rows: NDArray[np.void], packets: Packets, traffic: Traffic, portion: Portion, first_quote: Ints) -> None:
+    begin, end, shape = portion
+    columns = _columns(packets, shape, traffic.head[begin:end])
+    _assemble(rows, columns | {"quote": first_quote})
 
 
 def _assemble(rows: NDArray[np.void], columns: Mapping[str, NDArray[Any]]) -> None:
@@ -116,8 +162,8 @@ def _assemble(rows: NDArray[np.void], columns: Mapping[str, NDArray[Any]]) -> No
             part[name] = column[some]
 
 
-def portions(traffic: Traffic) -> Iterator[tuple[int, int, Shape]]:
-    """Runs of whole flows: the first, the one behind the last, and their packets."""
+def portions(traffic: Traffic) -> Iterator[Portion]:
+    """All flows in runs, in order."""
     behind = np.cumsum(traffic.length[0::2] + traffic.length[1::2])
     begin = packets_before = 0
     while begin < traffic.flows:

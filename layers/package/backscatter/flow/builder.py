@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 
 from backscatter.decode.columns import OK, Packets
-from backscatter.flow.build import flow_rows, portions
+from backscatter.flow.build import portions
 from backscatter.flow.conversation import OTHER_IDLE, SECOND, TCP, TCP_IDLE, conversations
 from backscatter.flow.halves import Halves
 from backscatter.flow.held import Held, absorb, plain_kept, slimmed, tcp_kept
@@ -16,8 +16,11 @@ from backscatter.flow.sides import first_acks
 from backscatter.flow.table import FLOW
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
+    from backscatter.flow.build import Built
     from backscatter.flow.conversation import Traffic
     from backscatter.flow.halves import Shape
     from backscatter.flow.runs import Bools
@@ -35,11 +38,10 @@ BRIEF = 24
 #: Every so many packets one is asked for its time, to tell how far a batch has come.
 _SAMPLE = 64
 
-#: Rows (FLOW) in the order of their start, and their quotes (FLOW_QUOTE).
-Built: TypeAlias = "tuple[NDArray[np.void], NDArray[np.void]]"
+T = TypeVar("T")
 
 
-class FlowBuilder:
+class FlowBuilder(Generic[T]):
     """Builds flows from packets in the order of time, give or take REORDERING.
 
     Rows are those that `build_flows` makes of all packets together, however they are cut into batches. What is held
@@ -47,10 +49,20 @@ class FlowBuilder:
     absorbed. TCP flows with retransmissions or holes, of one direction only, or of more than 1 GiB a side keep their
     packets until they are over.
 
+    `make` is what becomes of flows that are over, given their packets: `backscatter.flow.build.flow_rows`, say.
+
     late  packets that came further behind than REORDERING: their flows may have been cut
     """
 
-    def __init__(self, *, reordering: int = REORDERING, batch: int = BATCH, brief: int = BRIEF) -> None:
+    def __init__(
+        self,
+        make: Callable[[Packets, Traffic], T],
+        *,
+        reordering: int = REORDERING,
+        batch: int = BATCH,
+        brief: int = BRIEF,
+    ) -> None:
+        self._make = make
         self._brief = brief
         self._reordering = reordering
         self._batch = batch
@@ -61,8 +73,8 @@ class FlowBuilder:
         self._latest = np.iinfo(np.int64).min
         self.late = 0
 
-    def add(self, packets: Packets) -> Built | None:
-        """Take more packets; returns rows (FLOW) and quotes (FLOW_QUOTE) of flows that are over, or None."""
+    def add(self, packets: Packets) -> T | None:
+        """Take more packets; returns what was made of flows that are over, or None."""
         packets = _decoded(packets)
         if not len(packets):
             return None
@@ -77,19 +89,19 @@ class FlowBuilder:
         self._settled_to = max(self._settled_to, min(self._latest - self._reordering, halfway))
         return self._built(self._settled_to)
 
-    def finish(self) -> Built:
-        """Rows and quotes of all flows that are left; nothing comes behind."""
+    def finish(self) -> T:
+        """What is made of all flows that are left; nothing comes behind."""
         return self._built(None)
 
-    def _built(self, settled_to: int | None) -> Built:
+    def _built(self, settled_to: int | None) -> T:
         tables = [self._held, *self._pending]
         self._pending, self._count, self._held = [], 0, Held.joined_from([])
         packets = Held.joined_from(tables)
         traffic = conversations(packets, packets.settled)
         if settled_to is None:
-            return flow_rows(packets, traffic)
+            return self._make(packets, traffic)
         live = _may_go_on(packets, traffic, settled_to)
-        built = flow_rows(packets, traffic.only(~live))
+        built = self._make(packets, traffic.only(~live))
         packets.settled |= packets["time"] < settled_to
         self._held = _condensed(packets, traffic.only(live), self._brief)
         return built

@@ -150,9 +150,11 @@ class Tally:
     def census(
         self,
         scopes: Sequence[str],
-        table: FlowTable,
+        losses: Losses,
         number: int,
         *,
+        piece: str,
+        sensor: str,
         damage: Sequence[Damage] = (),
         dropped: int | None = None,
     ) -> Census:
@@ -160,13 +162,13 @@ class Tally:
         start, end = self.start or 0, self.end or 0
         notes = tuple(_clock_faults(start, end)) if self.packets else ()
         return Census(
-            piece=table.pieces[number],
-            sensor=table.sensors[0],
+            piece=piece,
+            sensor=sensor,
             start=start,
             end=end,
             packets=self.packets,
             median_gap=int(np.median(np.concatenate(self._gaps))) if self.packets > 1 else 0,
-            scopes=self._scopes(scopes, table, number),
+            scopes=self._scopes(scopes, losses, number),
             holes=tuple(
                 (min(one.after, one.before), max(one.after, one.before))
                 for one in damage
@@ -180,26 +182,41 @@ class Tally:
             notes=notes,
         )
 
-    def _scopes(self, scopes: Sequence[str], table: FlowTable, number: int) -> dict[str, ScopeCensus]:
+    def _scopes(self, scopes: Sequence[str], losses: Losses, number: int) -> dict[str, ScopeCensus]:
         """The scopes that the piece carried IP packets of."""
-        rows = table.rows
-        told = ~is_candidate(rows)
-        if len(table.pieces) > 1:
-            told &= (rows["src_places"][:, 0] >> PLACE_BITS) == number
-        segments, lost = (
-            np.bincount(
-                rows["scope"][told],
-                (rows[f"src_{name}"] + rows[f"dst_{name}"].astype(np.int64))[told],
-                len(table.scopes),
-            )
-            for name in ("segments", "lost")
-        )
         return {
             scopes[at]: ScopeCensus(
-                int(self._carried[at]), int(self._first[at]), int(self._last[at]), int(segments[at]), int(lost[at])
+                int(self._carried[at]), int(self._first[at]), int(self._last[at]), *losses.of(number, at)
             )
             for at in np.flatnonzero(self._carried).tolist()
         }
+
+
+class Losses:
+    """Segments with sequence space, and those noticed as lost, by piece and scope of the flows that sent them.
+
+    A flow's belong to the piece that holds its first packet.
+    """
+
+    def __init__(self) -> None:
+        self._sums: dict[tuple[int, int], NDArray[np.int64]] = {}
+
+    def add(self, rows: NDArray[np.void]) -> None:
+        """Count more flows (array of FLOW)."""
+        segments, lost = (rows[f"src_{name}"] + rows[f"dst_{name}"].astype(np.int64) for name in ("segments", "lost"))
+        some = np.flatnonzero((segments | lost) != 0)
+        some = some[~is_candidate(rows[some])]
+        keys = rows["src_places"][some, 0] >> PLACE_BITS << 32 | rows["scope"][some]
+        found, inverse = np.unique(keys, return_inverse=True)
+        sums = np.stack([np.bincount(inverse, part[some], len(found)) for part in (segments, lost)], axis=1)
+        for key, pair in zip(found.tolist(), sums.astype(np.int64), strict=True):
+            owner = key >> 32, key & 0xFFFFFFFF
+            self._sums[owner] = self._sums.get(owner, 0) + pair
+
+    def of(self, piece: int, scope: int) -> tuple[int, int]:
+        """Segments and losses of a scope in a piece."""
+        segments, lost = self._sums.get((piece, scope), (0, 0))
+        return int(segments), int(lost)
 
 
 def take_census(
@@ -223,7 +240,10 @@ def take_census(
     """
     tally = Tally()
     tally.add(packets)
-    return tally.census(scopes, table, number, damage=damage, dropped=dropped)
+    losses = Losses()
+    losses.add(table.rows)
+    names = {"piece": table.pieces[number], "sensor": table.sensors[0]}
+    return tally.census(scopes, losses, number, **names, damage=damage, dropped=dropped)
 
 
 def _clock_faults(start: int, end: int) -> Iterator[str]:

@@ -4,30 +4,43 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, BinaryIO
+from functools import partial
+from typing import TYPE_CHECKING, BinaryIO, TypeAlias
+
+import numpy as np
 
 from backscatter.capture.limits import Limits
 from backscatter.capture.reader import open_capture
 from backscatter.decode.columns import PLACE_BITS, Packets
 from backscatter.decode.decoder import Decoder
 from backscatter.errors import CaptureError
+from backscatter.flow.build import flow_portions, flow_rows
 from backscatter.flow.builder import FlowBuilder, in_order
-from backscatter.flow.census import Census, Tally
+from backscatter.flow.census import Census, Losses, Tally
 from backscatter.flow.held import slimmed
-from backscatter.flow.table import FlowTable
+from backscatter.flow.table import FLOW, FLOW_QUOTE, FlowTable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from concurrent.futures import Future
 
+    from numpy.typing import NDArray
+
     from backscatter.capture.layout import Layout
     from backscatter.capture.reader import Reader
     from backscatter.capture.record import Damage
-    from backscatter.flow.builder import Built
+    from backscatter.flow.build import Built
+    from backscatter.flow.conversation import Traffic
 
 #: How far (ns) a file may begin before the one that it follows has ended: packets are stamped before they are written,
 #: so at a rotation a few of them cross.
 ROTATION_SLACK = 10_000_000
+
+
+#: Takes flows of one sensor, some at a time.
+Take: TypeAlias = "Callable[[FlowTable], None]"
+
+_NOTHING = np.zeros(0, FLOW), np.zeros(0, FLOW_QUOTE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,36 +156,13 @@ def _decoded(reader: Reader, decoder: Decoder) -> Iterator[Packets]:
             yield waiting.result()
 
 
-def sensor_flows(sensor: str, pieces: Sequence[PieceRead], decoder: Decoder) -> SensorFlows:
-    """Flows and censuses of pieces that one decoder decoded, over all of them in one pass."""
-    builder = FlowBuilder()
-    built = [
-        rows
-        for number, piece in enumerate(pieces)
-        for table in piece.tables
-        if (rows := builder.add(_numbered(table, number))) is not None
-    ]
-    return _sensor_flows(sensor, pieces, decoder, [*built, builder.finish()])
-
-
-def _numbered(packets: Packets, number: int) -> Packets:
-    """The same packets as those of a piece with a number."""
-    if not number:
-        return packets
-    return Packets({**packets.columns, "place": packets["place"] | number << PLACE_BITS}, packets.quotes)
-
-
-def _sensor_flows(sensor: str, pieces: Sequence[PieceRead], decoder: Decoder, built: list[Built]) -> SensorFlows:
-    names = tuple(piece.name for piece in pieces) or ("",)
-    scopes = decoder.scopes.values
-    stacks = tuple(decoder.tunnels.values)
-    table = FlowTable(*in_order(built), tuple(scopes), stacks, (sensor,), names)
-    censuses = tuple(
-        piece.tally.census(scopes, table, number, damage=piece.damage, dropped=piece.dropped)
-        for number, piece in enumerate(pieces)
-        if piece.tally.packets
-    )
-    return SensorFlows(sensor, table, censuses, tuple(replace(piece, tables=()) for piece in pieces))
+def sensor_flows(sensor: str, pieces: Sequence[PieceRead], decoder: Decoder, take: Take | None = None) -> SensorFlows:
+    """Flows and censuses of pieces that one decoder decoded, over all of them in one pass; `take` as `read_sensor`."""
+    flows = _Flows(sensor, [piece.name for piece in pieces], decoder, take)
+    for number, piece in enumerate(pieces):
+        for table in piece.tables:
+            flows.add(table, number)
+    return flows.finish(pieces)
 
 
 def read_sensor(
@@ -180,28 +170,76 @@ def read_sensor(
     pieces: Sequence[Piece],
     limits: Limits | None = None,
     progress: Callable[[int], None] | None = None,
+    take: Take | None = None,
 ) -> SensorFlows:
     """The whole way from bytes to flows, for the captures of one sensor in the order of time.
 
     Pieces that cannot be read are in the `errors` of what is returned, the others are read all the same. `progress`
     is called with the bytes of expanded stream read so far, over all pieces. Packets are dropped on the way: see
     `backscatter.flow.builder`.
+
+    With `take`, flows are given to it as soon as they are over, so that they need no room together: the table of what
+    is returned is empty. Each table that it is given is ordered by start, and good until it returns.
     """
-    decoder, builder = Decoder(), FlowBuilder()
+    decoder = Decoder()
+    flows = _Flows(sensor, [piece.name for piece in pieces], decoder, take)
     read: list[PieceRead] = []
-    built: list[Built] = []
     before = 0
     for number, piece in enumerate(pieces):
-
-        def take(packets: Packets, number: int = number) -> None:
-            rows = builder.add(_numbered(packets, number))
-            if rows is not None:
-                built.append(rows)
-
         tell = (lambda position, before=before: progress(before + position)) if progress else None
-        read.append(_read(piece, decoder, take, limits, tell))
+        read.append(_read(piece, decoder, partial(flows.add, number=number), limits, tell))
         before += read[-1].expanded
-    return _sensor_flows(sensor, read, decoder, [*built, builder.finish()])
+    return flows.finish(read)
+
+
+class _Flows:
+    """Flows of one sensor as they are finished, with what they say of loss."""
+
+    def __init__(self, sensor: str, pieces: Sequence[str], decoder: Decoder, take: Take | None) -> None:
+        self._sensor, self._pieces, self._decoder = sensor, tuple(pieces) or ("",), decoder
+        self._losses = Losses()
+        self._built: list[Built] = []
+        self._take = take
+        self._builder = FlowBuilder(self._give if take else self._keep)
+
+    def add(self, packets: Packets, number: int) -> None:
+        """Take packets of a piece with a number."""
+        if number:
+            packets = Packets({**packets.columns, "place": packets["place"] | number << PLACE_BITS}, packets.quotes)
+        self._builder.add(packets)
+
+    def finish(self, pieces: Sequence[PieceRead]) -> SensorFlows:
+        self._builder.finish()
+        table = self._table(*in_order(self._built)) if self._built else self._table(*_NOTHING)
+        censuses = tuple(
+            piece.tally.census(
+                self._decoder.scopes.values,
+                self._losses,
+                number,
+                piece=piece.name,
+                sensor=self._sensor,
+                damage=piece.damage,
+                dropped=piece.dropped,
+            )
+            for number, piece in enumerate(pieces)
+            if piece.tally.packets
+        )
+        return SensorFlows(self._sensor, table, censuses, tuple(replace(piece, tables=()) for piece in pieces))
+
+    def _keep(self, packets: Packets, traffic: Traffic) -> None:
+        built = flow_rows(packets, traffic)
+        self._losses.add(built[0])
+        self._built.append(built)
+
+    def _give(self, packets: Packets, traffic: Traffic) -> None:
+        assert self._take
+        for built in flow_portions(packets, traffic):
+            self._losses.add(built[0])
+            self._take(self._table(*built))
+
+    def _table(self, rows: NDArray[np.void], quotes: NDArray[np.void]) -> FlowTable:
+        scopes, tunnels = self._decoder.scopes.values, self._decoder.tunnels.values
+        return FlowTable(rows, quotes, tuple(scopes), tuple(tunnels), (self._sensor,), self._pieces)
 
 
 def group_sensors(spans: Sequence[tuple[int, int] | None], slack: int = ROTATION_SLACK) -> list[list[int]]:

@@ -61,8 +61,8 @@ class Records(Protocol):
     def mark(self, data: bytearray, at: int) -> tuple[bytes, int]:
         """Bytes that the records near the one at `at` are likely to have, and how far from their beginning."""
 
-    def plausible(self, data: bytearray, place: int, mark: bytes) -> int:
-        """Bytes of what may be a record at `place`, since it has the mark and makes sense; 0 if it does not."""
+    def plausible(self, data: bytearray, places: Places, mark: bytes) -> Places:
+        """Bytes of what may be a record at each place, since it has the mark and makes sense; 0 where it does not."""
 
 
 def walk_records(data: bytearray, start: int, records: Records, most: int) -> tuple[Places, int]:
@@ -117,41 +117,45 @@ def _stretch(data: bytearray, at: int, until: int, records: Records, mean: int, 
         # where there are no lanes they are looked for ever more seldom
         places, arrived = _singly(data, at, records, found)
         return places, arrived, len(places) == found
-    places, arrived = _along(data, np.array(starts, np.int64), records)
+    places, arrived = _along(data, starts, records)
     sound = records.sound(data, places)
     if not sound.all():  # what lies behind a lie was made up
         last = int(np.argmin(sound))
         return places[:last], int(places[last]), False
-    return places, arrived, arrived == starts[-1]
+    return places, arrived, arrived == int(starts[-1])
 
 
-def _starts(data: bytearray, at: int, until: int, records: Records, lanes: int) -> list[int]:
+def _starts(data: bytearray, at: int, until: int, records: Records, lanes: int) -> Places:
     """Where lanes seem to begin, ascending, the first of them `at`; about as many as `lanes`."""
-    starts = [at]
     if lanes < 2:
-        return starts
+        return np.array([at], np.int64)
     mark, mark_at = records.mark(data, at)
     step = (until - at) // lanes
-    for begin in range(at + step, until - step + 1, step):
-        place = begin - 1
-        for _ in range(TRIES):
-            place = data.find(mark, place + 1 + mark_at, begin + step) - mark_at
-            if place < 0:
-                break
-            if _is_chain(data, place, mark, records):
-                starts.append(place)
-                break
-    return starts
+    starts = [np.array([at], np.int64)]
+    # (where to look on, where the lane is given up) of every lane that has no start yet
+    looking = [(begin, begin + step) for begin in range(at + step, until - step + 1, step)]
+    for _ in range(TRIES):
+        seen = [(data.find(mark, begin + mark_at, end) - mark_at, end) for begin, end in looking]
+        seen = [(place, end) for place, end in seen if place >= 0]
+        places = np.array([place for place, _ in seen], np.int64)
+        chains = _are_chains(data, places, mark, records)
+        starts.append(places[chains])
+        looking = [(place + 1, end) for (place, end), found in zip(seen, chains.tolist(), strict=True) if not found]
+        if not looking:
+            break
+    return np.sort(np.concatenate(starts))
 
 
-def _is_chain(data: bytearray, place: int, mark: bytes, records: Records) -> bool:
-    """Whether plausible records follow each other from `place` on."""
+def _are_chains(data: bytearray, places: Places, mark: bytes, records: Records) -> Mask:
+    """Whether plausible records follow each other from each place on."""
+    chains = np.zeros(len(places), np.bool_)
+    which = np.arange(len(places))
     for _ in range(CHAIN):
-        size = records.plausible(data, place, mark)
-        if not size:
-            return False
-        place += size
-    return True
+        size = records.plausible(data, places, mark)
+        going = size > 0
+        which, places = which[going], (places + size)[going]
+    chains[which] = True
+    return chains
 
 
 def _along(data: bytearray, starts: Places, records: Records) -> tuple[Places, int]:

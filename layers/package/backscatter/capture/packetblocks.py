@@ -59,22 +59,27 @@ class PacketBlocks:
 
     def sound(self, data: bytearray, places: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which of `places` hold whole blocks of ours whose two lengths agree."""
-        head = heads(data, places, self.head)
-        length = head["length"].astype(np.int64)
-        mask: NDArray[np.bool_] = (head["kind"] == PACKET) & (length >= LEAST) & (length <= self.longest)
-        mask &= places + length <= len(data)
-        ends = np.where(mask, places + length - 4, 0)
-        again = heads(data, ends, np.dtype([("length", self.order + "u4")]))["length"]
-        mask &= again == length
-        return mask
+        return self._sizes(data, places) > 0
 
     def mark(self, _data: bytearray, _at: int) -> tuple[bytes, int]:
         """The type of the block."""
         return struct.pack(self.order + "I", PACKET), 0
 
-    def plausible(self, data: bytearray, place: int, _mark: bytes) -> int:
-        """Bytes of the block at `place`: what has two lengths that agree makes sense."""
-        return self.size(data, place)
+    def plausible(self, data: bytearray, places: NDArray[np.int64], _mark: bytes) -> NDArray[np.int64]:
+        """Bytes of the block at each place: what has two lengths that agree makes sense."""
+        room = places + LEAST <= len(data)
+        return np.where(room, self._sizes(data, np.where(room, places, 0)), 0)
+
+    def _sizes(self, data: bytearray, places: NDArray[np.int64]) -> NDArray[np.int64]:
+        """As `size`, of many places, all with room for the least block."""
+        head = heads(data, places, self.head)
+        length = head["length"].astype(np.int64)
+        ours = (head["kind"] == PACKET) & (length >= LEAST) & (length <= self.longest)
+        ours &= places + length <= len(data)
+        ends = np.where(ours, places + length - 4, 0)
+        ours &= heads(data, ends, np.dtype([("length", self.order + "u4")]))["length"] == length
+        sizes: NDArray[np.int64] = np.where(ours, length, 0)
+        return sizes
 
 
 class Clocks:

@@ -92,17 +92,17 @@ class PcapRecords:
         high = 2 if self.order == "<" else 0
         return bytes(data[at + high : at + high + 2]), high
 
-    def plausible(self, data: bytearray, place: int, mark: bytes) -> int:
-        """Bytes of what may be a record at `place`.
+    def plausible(self, data: bytearray, places: NDArray[np.int64], mark: bytes) -> NDArray[np.int64]:
+        """Bytes of what may be a record at each place, 0 where there is none.
 
         The length on the wire is not asked: there are writers that put less there than they captured.
         """
-        if place + self.header > len(data):
-            return 0
-        seconds, fraction, caplen = struct.unpack_from(self.order + "III", data, place)
-        marked = seconds >> 16 == int.from_bytes(mark, "little" if self.order == "<" else "big")
-        size: int = self.header + caplen
-        return size if marked and fraction < self.ticks and caplen <= self.longest else 0
+        room = places + self.header <= len(data)
+        head = heads(data, np.where(room, places, 0), self.head)
+        high = int.from_bytes(mark, "little" if self.order == "<" else "big")
+        room &= (head["seconds"] >> 16 == high) & (head["fraction"] < self.ticks) & (head["caplen"] <= self.longest)
+        sizes: NDArray[np.int64] = np.where(room, head["caplen"].astype(np.int64) + self.header, 0)
+        return sizes
 
 
 def walk_pcap(data: bytearray, start: int, base: int, layout: Layout, limits: Limits, most: int) -> Walk:

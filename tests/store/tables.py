@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from backscatter.decode.columns import NOWHERE
 from backscatter.flow.address import Address
 from backscatter.flow.census import Census, ScopeCensus
-from backscatter.flow.table import CONN_STATES, FLOW, FLOW_QUOTE, FlowTable
+from backscatter.flow.table import CONN_STATES, FLOW, FLOW_QUOTE, HAS_RST, HAS_SYNACK, FlowTable
 from backscatter.store.catalogue import CaptureObject
 
 SECOND = 10**9
@@ -49,8 +49,12 @@ def flows(
     rows["start"] = start + np.arange(count) * step
     rows["end"] = rows["start"] + random.integers(10**5, 10**6, count)
     rows["history"], rows["conn_state"] = b"Hr", CONN_STATES.index("REJ")
-    rows["src_packets"], rows["dst_packets"] = 1, 1
+    for name in ("src_packets", "src_synacks", "dst_packets", "dst_rsts", "dst_bare_rsts", "dst_exact_rsts"):
+        rows[name] = 1
+    rows["src_has"], rows["dst_has"] = HAS_SYNACK, HAS_RST
+    rows["src_bytes"], rows["dst_bytes"] = 40, 40
     rows["src_synack_seq"], rows["src_synack_ack"] = random.integers(0, 2**32, (2, count))
+    rows["src_ack_first"] = rows["src_synack_ack"]
     rows["dst_rst_seq"], rows["src_flags"], rows["dst_flags"] = rows["src_synack_ack"], 18, 4
     rows["src_first"] = rows["src_last"] = rows["src_synack_time"] = rows["start"]
     rows["dst_first"] = rows["dst_last"] = rows["end"]

@@ -24,30 +24,31 @@ if TYPE_CHECKING:
     from backscatter.flow.address import Address
 
 #: Rows hashed at once: the working columns stay in the processor's cache.
-_STRIDE = 16384
+_STRIDE = 32768
 
 
-def _rotate(column: NDArray[np.uint64], bits: int) -> None:
-    high = column >> np.uint64(64 - bits)
+def _rotate(column: NDArray[np.uint64], bits: int, room: NDArray[np.uint64]) -> None:
+    np.right_shift(column, np.uint64(64 - bits), out=room)
     np.left_shift(column, np.uint64(bits), out=column)
-    np.bitwise_or(column, high, out=column)
+    np.bitwise_or(column, room, out=column)
 
 
-def _round(v0: NDArray[np.uint64], v1: NDArray[np.uint64], v2: NDArray[np.uint64], v3: NDArray[np.uint64]) -> None:
+def _round(state: Sequence[NDArray[np.uint64]], room: NDArray[np.uint64]) -> None:
+    v0, v1, v2, v3 = state
     v0 += v1
-    _rotate(v1, 13)
+    _rotate(v1, 13, room)
     v1 ^= v0
-    _rotate(v0, 32)
+    _rotate(v0, 32, room)
     v2 += v3
-    _rotate(v3, 16)
+    _rotate(v3, 16, room)
     v3 ^= v2
     v0 += v3
-    _rotate(v3, 21)
+    _rotate(v3, 21, room)
     v3 ^= v0
     v2 += v1
-    _rotate(v1, 17)
+    _rotate(v1, 17, room)
     v1 ^= v2
-    _rotate(v2, 32)
+    _rotate(v2, 32, room)
 
 
 def siphash(key: bytes, words: Sequence[NDArray[np.uint64]]) -> NDArray[np.uint64]:
@@ -58,18 +59,21 @@ def siphash(key: bytes, words: Sequence[NDArray[np.uint64]]) -> NDArray[np.uint6
     k0, k1 = struct.unpack("<QQ", key)
     count = 1
     start = (k0 ^ 0x736F6D6570736575, k1 ^ 0x646F72616E646F6D, k0 ^ 0x6C7967656E657261, k1 ^ 0x7465646279746573)
-    v0, v1, v2, v3 = (np.full(count, value, np.uint64) for value in start)
+    state = [np.full(count, value, np.uint64) for value in start]
+    room = np.empty(count, np.uint64)
     for word in (*words, np.full(1, len(words) * 8 % 256 << 56, np.uint64)):
         if len(word) != count == 1:
             count = len(word)
-            v0, v1, v2, v3 = (np.repeat(v, count) for v in (v0, v1, v2, v3))
-        v3 ^= word
-        _round(v0, v1, v2, v3)
-        _round(v0, v1, v2, v3)
-        v0 ^= word
-    v2 ^= np.uint64(0xFF)
+            state = [np.repeat(v, count) for v in state]
+            room = np.empty(count, np.uint64)
+        state[3] ^= word
+        _round(state, room)
+        _round(state, room)
+        state[0] ^= word
+    state[2] ^= np.uint64(0xFF)
     for _ in range(4):
-        _round(v0, v1, v2, v3)
+        _round(state, room)
+    v0, v1, v2, v3 = state
     return v0 ^ v1 ^ v2 ^ v3
 
 
@@ -131,14 +135,17 @@ class Bloom:
     LARGEST = 4096
 
     @classmethod
-    def of(cls, hashes: NDArray[np.uint64]) -> Bloom:
+    def of(cls, *hashes: NDArray[np.uint64]) -> Bloom:
         """The filter of some hosts. Where there are too many for any filter of the size, it lets everyone in."""
-        hosts = np.unique(hashes)
+        hosts = np.zeros(0, np.uint64)
+        for column in hashes:
+            for at in range(0, len(column), _STRIDE):
+                hosts = np.unique(np.concatenate((hosts, column[at : at + _STRIDE])))
+                if len(hosts) > cls.LARGEST * 8:
+                    return cls(b"", 0)
         size = 16
         while size * 8 < len(hosts) * cls.BITS_A_HOST and size < cls.LARGEST:
             size *= 2
-        if len(hosts) > size * 8:
-            return cls(b"", 0)
         probes = max(1, min(7, round(size * 8 * 0.69 / max(1, len(hosts)))))
         field = np.zeros(size * 8, np.bool_)
         field[cls._places(hosts, probes, size * 8)] = True

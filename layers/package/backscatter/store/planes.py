@@ -1,7 +1,8 @@
 """Columns as byte planes: what makes rows of flows small under zstd.
 
-A column of n numbers of w bytes becomes w planes of n bytes, lowest byte first; planes of nothing but zeros are not
-stored. That pays when numbers are small, so each column is written as its difference from a *guess* made of columns
+A column of n numbers of w bytes becomes w planes of n bytes, lowest byte first. What is written is a bitmap of the
+planes whose bytes differ, another of those that are one byte all along but zero, these bytes, and the former planes.
+That pays when numbers are small, so each column is written as its difference from a *guess* made of columns
 that were written before it: the end of a flow lies near its start, the seq of a RST near the ack of the SYN+ACK
 that it answers. Differences are modulo the column's width, hence exact for every value, also for nonsense.
 """
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from backscatter.store.frame import Buffer
 
-    #: Gives a column by its name, as int64.
+    #: Gives a column by its name, as int64; a column of zeros may be one zero.
     Known = Callable[[str], NDArray[np.int64]]
     #: Gives some rows of a column by its name; None where all are zero.
     Values = Callable[[str, slice], NDArray[Any] | None]
@@ -48,13 +49,11 @@ class Column:
     name    of the field; `field.i` is the i-th number of a field that holds several
     dtype   of the number
     guess   what it probably is, from columns written before; None: it is written as it is
-    absent  the value that stands for `nothing there` and is written as zero, whatever the guess says
     """
 
     name: str
     dtype: np.dtype[Any]
     guess: Guess | None = None
-    absent: int | None = None
 
     @property
     def width(self) -> int:
@@ -80,46 +79,35 @@ def _unfolded(column: NDArray[Any]) -> NDArray[Any]:
     return unfolded
 
 
-def _difference(column: Column, values: NDArray[Any], known: Known) -> NDArray[Any]:
-    """What is written for the values."""
+def _difference(column: Column, values: NDArray[Any] | None, count: int, known: Known) -> NDArray[Any] | None:
+    """What is written for the values, None for zeros; values that are None are zeros."""
     wire = column.wire
-    raw = np.ascontiguousarray(values).view(wire)
+    raw = None if values is None else np.ascontiguousarray(values).view(wire)
     if column.guess is None:
         return raw
-    if column.absent is not None and not (values != column.absent).any():
-        return np.zeros(len(raw), wire)
     base = column.guess(known).astype(wire)
-    if column.absent is None:
-        difference = raw - base
-        return _zigzag(difference) if difference.any() else difference
-    # x -> x - base + 1 maps every number to another one; then the images of `absent` and of base - 1 change places,
-    # so that `absent` is written as zero and nothing is lost.
-    one, absent = wire.type(1), np.array(column.absent).astype(wire)
-    moved = raw - base + one
-    moved = np.where(moved == 0, absent - base + one, moved)
-    return _zigzag(np.where(raw == absent, wire.type(0), moved))
+    if raw is None:
+        if not base.any():
+            return None
+        raw = np.zeros(count, wire)
+    difference = raw - base
+    return _zigzag(difference) if difference.any() else None
 
 
 def _restored(column: Column, written: NDArray[Any], known: Known) -> NDArray[Any]:
     """The values of what was written."""
-    wire = column.wire
     if column.guess is None:
         return written.view(column.dtype)
-    base = column.guess(known).astype(wire)
-    plain = _unfolded(written)
-    if column.absent is None:
-        whole: NDArray[Any] = (plain + base).view(column.dtype)
-        return whole
-    one, absent = wire.type(1), np.array(column.absent).astype(wire)
-    values = np.where(plain == absent - base + one, base - one, plain + base - one)
-    restored: NDArray[Any] = np.where(plain == 0, absent, values).view(column.dtype)
-    return restored
+    whole: NDArray[Any] = (_unfolded(written) + column.guess(known).astype(column.wire)).view(column.dtype)
+    return whole
 
 
 def _differences(column: Column, values: NDArray[Any]) -> NDArray[Any]:
     """What is written for the values of a running column: each one's difference from the one before."""
     raw = np.ascontiguousarray(values.astype(column.dtype, copy=False)).view(column.wire)
-    return _zigzag(np.diff(raw, prepend=raw.dtype.type(0)))
+    steps = raw.copy()
+    np.subtract(raw[1:], raw[:-1], out=steps[1:])
+    return _zigzag(steps)
 
 
 def _planes(column: Column, written: NDArray[Any]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
@@ -139,7 +127,7 @@ class _Block:
         self._values, self._rows = values, rows
         self._held: dict[str, NDArray[Any] | None] = {}
         self._wide: dict[str, NDArray[np.int64]] = {}
-        self._nothing = np.zeros(rows.stop - rows.start, np.int64)
+        self._nothing = np.zeros(1, np.int64)
 
     def column(self, name: str) -> NDArray[Any] | None:
         """The numbers of a column side by side; None where all are zero."""
@@ -157,12 +145,22 @@ class _Block:
 
     def difference(self, column: Column) -> NDArray[Any] | None:
         """What is written for a column; None for zeros."""
-        values = self.column(column.name)
-        if values is None:
-            if column.guess is None or column.absent == 0:
-                return None
-            values = self._nothing.astype(column.dtype)
-        return _difference(column, values, self.known)
+        count = self._rows.stop - self._rows.start
+        return _difference(column, self.column(column.name), count, self.known)
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Columns as byte planes.
+
+    ids     planes that differ along the rows, ascending
+    matrix  matrix[row, i] is the byte of plane ids[i]
+    same    planes that are the same number, not zero, all along
+    """
+
+    ids: NDArray[np.int64]
+    matrix: NDArray[np.uint8]
+    same: Mapping[int, int]
 
 
 class Recipe:
@@ -190,12 +188,10 @@ class Recipe:
         """All columns in the order of writing."""
         return self.running + self.coded + self.local
 
-    def spread(self, values: Values, count: int) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+    def spread(self, values: Values, count: int) -> Spread:
         """The local columns of `count` rows as bytes.
 
         `values` gives some rows of a column by its name, or None where all are zero.
-
-        Returns (ids, matrix): matrix[row, i] is the byte of plane ids[i], ascending; planes of zeros are left out.
         """
         found: dict[int, NDArray[np.uint8]] = {}
         for rows in blocks(count):
@@ -208,36 +204,42 @@ class Recipe:
                         found[plane + i] = np.zeros(count, np.uint8)
                     found[plane + i][rows] = octets
                 plane += column.width
-        ids = sorted(found)
+        same = {plane: int(octets[0]) for plane, octets in found.items() if (octets == octets[0]).all()}
+        ids = sorted(found.keys() - same.keys())
         matrix = np.empty((count, len(ids)), np.uint8)
         for rows in blocks(count):
             for i, plane in enumerate(ids):
                 matrix[rows, i] = found[plane][rows]
-        return np.array(ids, np.int64), matrix
+        return Spread(np.array(ids, np.int64), matrix, same)
 
-    def pack(
-        self, given: Mapping[str, NDArray[Any]], ids: NDArray[np.int64], matrix: NDArray[np.uint8]
-    ) -> Iterator[Buffer]:
-        """Rows as bytes: a bitmap of the planes in use, then these planes one by one.
+    def pack(self, given: Mapping[str, NDArray[Any]], spread: Spread, rows: NDArray[np.int64]) -> Iterator[Buffer]:
+        """Rows as bytes, one piece after the other.
 
-        `given` has the values of the running and coded columns; `ids` and `matrix` are from `spread`, for these rows.
+        given   the values of the running and coded columns of these rows
+        spread  the local columns of all rows
+        rows    which of them, in the order of writing
         """
-        bitmap = np.zeros(self._width, np.bool_)
+        there = np.zeros(self._width, np.bool_)
+        same = np.zeros(self._width, np.uint8)
         octets: list[Buffer] = []
         plane = 0
         for column in self.running + self.coded:
             values = given[column.name]
             written = _differences(column, values) if column in self.running else values.astype(column.wire, copy=False)
             for i, some in _planes(column, written):
-                bitmap[plane + i] = True
+                there[plane + i] = True
                 octets.append(some.tobytes())
             plane += column.width
-        whole = np.ascontiguousarray(matrix.T)
-        used = whole.max(axis=1, initial=0) > 0
-        bitmap[ids[used]] = True
-        yield np.packbits(bitmap).tobytes()
+        if len(rows):
+            whole = np.ascontiguousarray(spread.matrix.take(rows, axis=0).T)
+            first = whole[:, 0]
+            differ = (whole != first[:, None]).any(axis=1)
+            there[spread.ids[differ]] = True
+            same[spread.ids[~differ]] = first[~differ]
+            same[list(spread.same)] = list(spread.same.values())
+            octets += (whole[i].data for i in np.flatnonzero(differ))
+        yield np.packbits(there).tobytes() + np.packbits(same > 0).tobytes() + same[same > 0].tobytes()
         yield from octets
-        yield from (whole[i].data for i in np.flatnonzero(used))
 
     def unpack(
         self,
@@ -253,15 +255,25 @@ class Recipe:
         arrange  is told the running and coded columns, and puts all of them into the order of the local ones
         beside   gives what guesses look at outside of this table, from its running and coded columns
         """
-        bitmap = np.unpackbits(np.frombuffer(data[: self._head], np.uint8))
-        used = np.flatnonzero(bitmap)
-        size = self._head + len(used) * count
-        if len(data) < size or len(bitmap) < self._width or bitmap[self._width :].any():
+        stored, alike = (np.unpackbits(np.frombuffer(data[at : at + self._head], np.uint8)) for at in (0, self._head))
+        used, equal = np.flatnonzero(stored), np.flatnonzero(alike)
+        begin = 2 * self._head + len(equal)
+        size = begin + len(used) * count
+        if (
+            len(data) < size
+            or len(alike) < self._width
+            or (stored & alike).any()
+            or (stored | alike)[self._width :].any()
+        ):
             raise StoreError(f"a segment of {count} rows is cut short or damaged")
-        planes = np.frombuffer(data[self._head : size], np.uint8).reshape(len(used), count)
+        planes: dict[int, Any] = dict(
+            zip(used.tolist(), np.frombuffer(data[begin:size], np.uint8).reshape(len(used), count), strict=True)
+        )
+        planes |= zip(equal.tolist(), data[2 * self._head : begin], strict=True)
+        used = np.array(sorted(planes), np.int64)
         columns: dict[str, NDArray[Any]] = {}
         wide: dict[str, NDArray[np.int64]] = {}
-        nothing = np.zeros(count, np.int64)
+        nothing = np.zeros(1, np.int64)
 
         def known(name: str) -> NDArray[np.int64]:
             if name not in wide:
@@ -277,15 +289,15 @@ class Recipe:
             if first < last or plane < self._given_width:
                 octets = np.zeros((count, column.width), np.uint8)
                 for i in range(first, last):
-                    octets[:, used[i] - plane] = planes[i]
+                    octets[:, used[i] - plane] = planes[int(used[i])]
                 written = octets.view(column.wire)[:, 0]
                 if column in self.running:
                     columns[column.name] = np.cumsum(_unfolded(written), dtype=column.wire).view(column.dtype)
                 else:
                     columns[column.name] = _restored(column, written, known)
-            elif column.guess is not None and column.absent is None:
-                columns[column.name] = column.guess(known).astype(column.wire).view(column.dtype)
-            elif column.absent:
-                columns[column.name] = np.full(count, column.absent, column.dtype)
+            elif column.guess is not None:
+                guessed = column.guess(known).astype(column.wire).view(column.dtype)
+                if guessed.any():
+                    columns[column.name] = np.broadcast_to(guessed, count)
             plane += column.width
         return columns, data[size:]

@@ -41,6 +41,7 @@ EXPANDED_LARGEST = 64 << 20
 _HEAD = struct.Struct("<6I")
 _MICROSECOND = 1000
 _HISTORY = FLOW["history"].itemsize
+_HISTORY_AT = dict(FLOW.fields or {})["history"][1]
 #: What makes flows one of a kind, beside their history, and up to which value: long flows differ in everything anyway.
 _TRAITS = {"proto": 255, "icmp_type": 255, "src_flags": 255, "dst_flags": 255, "src_packets": 4, "dst_packets": 4}
 #: Columns of rows that are written in the order of the table: the others are in the order of their kinds.
@@ -62,34 +63,45 @@ class Writer:
         self._table = table
         rows, quotes = table.rows, table.quotes
         self._tick = _tick(rows, quotes)
-        self._scanned = (slice(0), np.zeros(1, FLOW))
-        self._planes = ROWS.spread(self._row_column, len(rows))
-        self._quote_planes = QUOTES.spread(self._quote_column, len(quotes))
-        self._histories, kind = _kinds(rows)
+        self._histories, self._kind = _kinds(rows)
+        # Rows of a kind are looked at together: of most columns they have nothing, and that is seen once for a block.
+        self._order = np.argsort(self._kind, kind="stable")
+        self._rank = _inverse(self._order)
+        self._part, self._scanned = slice(0), np.zeros(1, FLOW)
+        self._block = np.empty(0, FLOW)
         # What each part writes anew stands together: rows are long, and scattered looks at their fields are slow.
         self._given = np.empty((len(rows), len(_GIVEN)), np.int64)
-        for part in blocks(len(rows)):
-            for i, name in enumerate(_GIVEN):
-                self._given[part, i] = kind[part] if name == "history" else self._row_values(name, part)
+        self._planes = ROWS.spread(self._row_column, len(rows))
+        self._quote_planes = QUOTES.spread(self._quote_column, len(quotes))
+        self._block = np.empty(0, FLOW)
         self._flow = quotes["flow"].copy()
 
-    def _row_column(self, name: str, part: slice) -> NDArray[Any] | None:
-        if part != self._scanned[0]:
-            # One look along the rows tells for each of their bytes whether any row has something there.
-            rows = self._table.rows[part]
-            octets = np.ascontiguousarray(rows).view(np.uint8).reshape(len(rows), FLOW.itemsize)
-            self._scanned = (part, np.bitwise_or.reduce(octets, axis=0).view(FLOW))
-        if not field(self._scanned[1], name)[0]:
-            return None
-        return self._row_values(name, part)
+    def _load(self, part: slice) -> None:
+        """Have the rows of some ranks at hand."""
+        wanted = self._order[part]
+        if len(self._block) != len(wanted):
+            self._block = np.empty(len(wanted), FLOW)
+        self._table.rows.take(wanted, out=self._block, mode="clip")
+        # One look along the rows tells for each of their bytes whether any row has something there.
+        octets = self._block.view(np.uint8).reshape(len(wanted), FLOW.itemsize)
+        self._part, self._scanned = part, np.bitwise_or.reduce(octets, axis=0).view(FLOW)
+        for i, name in enumerate(_GIVEN):
+            self._given[part, i] = self._kind[wanted] if name == "history" else self._values(self._block, name)
 
-    def _row_values(self, name: str, part: slice | NDArray[np.int64]) -> NDArray[Any]:
-        values = field(self._table.rows, name)[part]
+    def _row_column(self, name: str, part: slice) -> NDArray[Any] | None:
+        if part != self._part:
+            self._load(part)
+        return self._values(self._block, name) if field(self._scanned, name)[0] else None
+
+    def _values(self, rows: NDArray[np.void], name: str) -> NDArray[Any]:
+        values = field(rows, name)
         return _ticks(values, self._tick) if name in ROW_TIMES else values
 
     def _quote_column(self, name: str, part: slice) -> NDArray[Any]:
         if name.startswith(_OF_ROW):
-            return self._row_values(name.removeprefix(_OF_ROW), self._table.quotes["flow"][part])
+            name = name.removeprefix(_OF_ROW)
+            values = field(self._table.rows, name)[self._table.quotes["flow"][part]]
+            return _ticks(values, self._tick) if name in ROW_TIMES else values
         values = field(self._table.quotes, name)[part]
         return _ticks(values, self._tick) if name in QUOTE_TIMES else values
 
@@ -99,16 +111,17 @@ class Writer:
         Every quote belongs to one of the rows. A row whose first quote is not among the quotes says that it has none.
         Quotes are read back in the order of their rows.
         """
-        start, place, scope, tunnel, history, quote = self._given.take(index, axis=0).T
+        ranks = self._rank[index]
+        by_kind = np.sort(ranks)
+        start, place, scope, tunnel, history = self._given.take(ranks, axis=0).T[: len(_AS_STARTED)]
         kinds, kind = _compact(history, len(self._histories))
-        order = np.argsort(kind, kind="stable")
         first = np.zeros(len(index), np.int64)
         flow = by_flow = first[:0]
         if len(quotes):
-            flow = _inverse(order)[np.searchsorted(index, self._flow[quotes])]
+            flow = np.searchsorted(by_kind, self._rank[self._flow[quotes]])
             by_flow = np.argsort(flow, kind="stable")
             # Rows without a quote have rank -1, the last place of what is looked up.
-            first = np.append(_inverse(by_flow) + 1, 0)[_rank(quotes, quote[order])]
+            first = np.append(_inverse(by_flow) + 1, 0)[_rank(quotes, self._given[by_kind, _GIVEN.index("quote")])]
         scopes, scope = _used(self._table.scopes, scope)
         tunnels, tunnel = _used(self._table.tunnels, tunnel)
         names = json.dumps([scopes, tunnels], separators=(",", ":")).encode()
@@ -121,10 +134,8 @@ class Writer:
             "tunnels": tunnel,
             "history": kind,
         }
-        ids, matrix = self._planes
-        quote_ids, quote_matrix = self._quote_planes
-        body = ROWS.pack(given, ids, matrix.take(index[order], axis=0))
-        tail = QUOTES.pack({"flow": flow[by_flow]}, quote_ids, quote_matrix.take(quotes[by_flow], axis=0))
+        body = ROWS.pack(given, self._planes, by_kind)
+        tail = QUOTES.pack({"flow": flow[by_flow]}, self._quote_planes, quotes[by_flow])
         head = _HEAD.pack(SCHEMA, len(index), len(quotes), len(names), len(letters), self._tick)
         return bytes((LAYOUT,)) + squeeze(head + names + letters, *body, *tail)
 
@@ -209,31 +220,35 @@ def _ticks(times: NDArray[np.int64], tick: int) -> NDArray[np.int64]:
     return times // tick if tick > 1 else times
 
 
-def _kinds(rows: NDArray[np.void]) -> tuple[list[bytes], NDArray[np.int64]]:
+def _kinds(rows: NDArray[np.void]) -> tuple[list[bytes], NDArray[Any]]:
     """Kinds of flows, alike ones side by side: the history of each, and for each row which kind it is."""
     # Sorting strings is slow. Sorting a mix of their words is not, and whether it kept unlike strings apart is checked.
     mixed = np.empty(len(rows), np.uint64)
+    words = np.empty((_HISTORY // 8, len(rows)), np.uint64)
+    used = np.zeros(len(words), np.bool_)
     for part in blocks(len(rows)):
-        mixed[part] = _mix((*_traits(rows[part]), *_words(rows[part])))
+        some = rows[part]
+        for i, word in enumerate(words[:, part]):
+            word[:] = some.getfield(np.uint64, _HISTORY_AT + 8 * i)
+        filled = words[:, part].any(axis=1)
+        mixed[part] = _mix((*_traits(some), *words[filled, part]))
+        used |= filled
     distinct = np.unique(mixed)
     code = np.searchsorted(distinct, mixed)
     one = np.zeros(len(distinct), np.int64)
     one[code] = np.arange(len(rows))
-    words = _words(rows[one])
-    if not all(np.array_equal(words[:, code[part]], _words(rows[part])) for part in blocks(len(rows))):
+    words = words[used]
+    if not all(np.array_equal(words.take(one[code[part]], axis=1), words[:, part]) for part in blocks(len(rows))):
         _, one, code = np.unique(rows["history"], return_index=True, return_inverse=True)
     histories = rows["history"][one]
     alike = np.lexsort((histories, *reversed(_traits(rows[one]))))
-    return [bytes(text) for text in histories[alike]], _inverse(alike)[code]
+    # Numbers of 16 bits are sorted by counting.
+    rank = _inverse(alike).astype(np.uint16 if len(alike) <= 1 << 16 else np.uint32)
+    return [bytes(text) for text in histories[alike]], rank[code]
 
 
 def _traits(rows: NDArray[np.void]) -> list[NDArray[Any]]:
     return [np.minimum(rows[name], most) for name, most in _TRAITS.items()]
-
-
-def _words(rows: NDArray[np.void]) -> NDArray[np.uint64]:
-    """The histories as words: the first of all, the second of all, and so on."""
-    return np.ascontiguousarray(rows["history"]).view(np.uint64).reshape(len(rows), _HISTORY // 8).T
 
 
 def _mix(columns: Iterable[NDArray[Any]]) -> NDArray[np.uint64]:

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backscatter.decode.columns import NOWHERE, PLACE_BITS
+from backscatter.errors import StoreError
 from backscatter.flow.record import rfc3339
 from backscatter.store import segments
-from backscatter.store.catalogue import CaptureObject, Entry, bounded, from_item, to_items
+from backscatter.store.catalogue import CaptureObject, Entry, bounded, from_item, shelves_of, to_items
 from backscatter.store.cost import Cost, Meter
 from backscatter.store.filing import Filing
-from backscatter.store.hosts import HostHash
+from backscatter.store.frame import expand, squeeze
+from backscatter.store.hosts import Bloom, HostHash
 from backscatter.store.items import EXPIRES
 from backscatter.store.layout import SCHEMA
 from backscatter.store.memory import MemoryItems
@@ -29,8 +31,12 @@ if TYPE_CHECKING:
 
     from backscatter.flow.census import Census
     from backscatter.flow.table import FlowTable
-    from backscatter.store.filing import Segment
+    from backscatter.store.filing import Segment, Shelves
     from backscatter.store.items import Items
+
+
+#: Bytes of a part's record, expanded.
+_RECORD_LARGEST = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +46,79 @@ class Stored:
     capture: str
     new: bool
     cost: Cost
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """Segments that were written together: all of a capture, or one part of a capture that was shared out.
+
+    name     what the keys of its segments begin with
+    shelves  where they lie
+    hosts    filter of the hosts that their flows and quotes name
+    """
+
+    name: str
+    shelves: Shelves
+    hosts: Bloom
+
+
+def volumes(items: Items, entry: Entry) -> list[Volume | None]:
+    """The volumes that hold the flows of a capture; None for one that is missing, which is a hole.
+
+    Nothing is read for a capture that was stored together. Raises StoreError where a record is damaged.
+    """
+    if not entry.parts:
+        return [Volume(entry.capture, entry.shelves, entry.hosts)]
+    keys = [part_key(entry.capture, part) for part in range(entry.parts)]
+    found = {(str(item["pk"]), str(item["sk"])): item for item in items.get_all(keys)}
+    return [_volume(entry.capture, part, found.get(key)) for part, key in enumerate(keys)]
+
+
+def part_name(capture: str, part: int) -> str:
+    """What the keys of the segments of a part begin with."""
+    return f"{capture}.{part}"
+
+
+def part_key(capture: str, part: int) -> tuple[str, str]:
+    """The key of the record of a part."""
+    return f"capture#{capture}", f"part#{part:06d}"
+
+
+def part_item(
+    capture: str, part: int, filing: Filing, *, losses: Mapping[str, Any], flows: int, expires_at: int
+) -> dict[str, object]:
+    """The record of a part whose segments are all written: `losses` by scope, as `flow.census` counts them."""
+    pk, sk = part_key(capture, part)
+    record = {"runs": filing.shelves.runs, "losses": losses, "talkers": filing.talkers()}
+    return {
+        "pk": pk,
+        "sk": sk,
+        "record": squeeze(json.dumps(record, separators=(",", ":")).encode()),
+        "hosts": filing.bloom.bits,
+        "probes": filing.bloom.probes,
+        "flows": flows,
+        EXPIRES: expires_at,
+    }
+
+
+def part_record(item: Mapping[str, Any]) -> dict[str, Any]:
+    """What `part_item` wrote of runs, losses and talkers. Raises StoreError where it is damaged."""
+    try:
+        record: dict[str, Any] = json.loads(expand(item["record"], _RECORD_LARGEST))
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise StoreError(f"{item.get('pk')} {item.get('sk')}: the record cannot be read: {error!r}") from error
+    return record
+
+
+def _volume(capture: str, part: int, item: Mapping[str, Any] | None) -> Volume | None:
+    if item is None:
+        return None
+    record = part_record(item)
+    try:
+        shelves, hosts = shelves_of(record["runs"]), Bloom(item["hosts"], item["probes"]).check()
+    except (KeyError, TypeError) as error:
+        raise StoreError(f"{item.get('pk')} {item.get('sk')}: the record cannot be read: {error!r}") from error
+    return Volume(part_name(capture, part), shelves, hosts)
 
 
 def capture_id(source: CaptureObject) -> str:

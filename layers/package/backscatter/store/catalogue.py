@@ -42,6 +42,8 @@ RECORD = 1
 #: Scopes and holes of a census that an entry has room for.
 MOST_SCOPES = 5000
 MOST_HOLES = 1000
+#: Parts that the flows of one capture are stored in.
+MOST_PARTED = 4096
 #: Days that one query may ask for.
 MOST_DAYS = 400
 _RECORD_LARGEST = 16 << 20
@@ -76,6 +78,8 @@ class Entry:
     hosts       filter of the hosts that its flows and quotes name
     flows       how many
     expires_at  seconds since 1970-01-01 UTC
+    parts       in how many parts the flows of a shared-out capture are stored; 0 where they are stored together. Every
+                part has shelves and a filter of its own (`store.captures.volumes`), those of the entry say nothing
     """
 
     capture: str
@@ -87,6 +91,7 @@ class Entry:
     hosts: Bloom
     flows: int
     expires_at: int
+    parts: int = 0
 
     @property
     def keys(self) -> list[tuple[str, str]]:
@@ -115,12 +120,14 @@ def bounded(census: Census) -> Census:
 def to_items(entry: Entry, talkers: tuple[str, ...] = ()) -> list[dict[str, object]]:
     """The items that list a capture, one a day. What people look at stands beside the record that is read."""
     census = entry.census
-    record = {
+    record: dict[str, Any] = {
         "source": dataclasses.asdict(entry.source),
         "census": _census_record(census),
         "layout": entry.layout,
         "runs": entry.shelves.runs,
     }
+    if entry.parts:
+        record["parts"] = entry.parts
     common: dict[str, object] = {
         "layout": RECORD,
         "record": squeeze(json.dumps(record, separators=(",", ":")).encode()),
@@ -154,10 +161,11 @@ def from_item(item: Mapping[str, Any]) -> Entry:
             source=CaptureObject(**record["source"]),
             census=_census(record["census"]),
             layout=record["layout"],
-            shelves=_shelves(record["runs"]),
+            shelves=shelves_of(record["runs"]),
             hosts=Bloom(item["hosts"], item["probes"]).check(),
             flows=item["flows"],
             expires_at=item[EXPIRES],
+            parts=_bounded_parts(record.get("parts", 0)),
         )
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise StoreError(f"{where}: the catalogue entry cannot be read: {error!r}") from error
@@ -215,7 +223,14 @@ def _census(record: dict[str, Any]) -> Census:
     )
 
 
-def _shelves(runs: list[list[int]]) -> Shelves:
+def shelves_of(runs: list[list[int]]) -> Shelves:
+    """Shelves as they were written. Raises StoreError where there are more buckets or parts than there can be."""
     if not 1 <= len(runs) <= MOST_BUCKETS or not all(1 <= len(parts) <= MOST_PARTS for parts in runs):
         raise StoreError(f"a catalogue entry lists {len(runs)} buckets")
     return Shelves(tuple(tuple(int(count) for count in parts) for parts in runs))
+
+
+def _bounded_parts(parts: int) -> int:
+    if not 0 <= parts <= MOST_PARTED:
+        raise StoreError(f"a catalogue entry lists {parts} parts")
+    return parts

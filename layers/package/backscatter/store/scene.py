@@ -16,7 +16,7 @@ from backscatter.flow.read import group_sensors
 from backscatter.flow.table import FLOW, FLOW_QUOTE, FlowTable
 from backscatter.flow.window import Window
 from backscatter.store import segments
-from backscatter.store.captures import segment_key
+from backscatter.store.captures import segment_key, volumes
 from backscatter.store.catalogue import DAY, HOUR, listed
 from backscatter.store.hosts import HostHash
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from backscatter.flow.address import Address
     from backscatter.flow.census import Census
+    from backscatter.store.captures import Volume
     from backscatter.store.catalogue import Entry
     from backscatter.store.items import Items
 
@@ -40,8 +41,8 @@ _TOGETHER = 25
 #: How far (ns) captures of one sensor may overlap: its packets cross at a rotation, by less than what is a hole.
 CROSSING = 2 * 10**9
 
-#: Where an item lies in a capture: bucket, part, run.
-Place = tuple[int, int, int]
+#: Where an item lies: volume, bucket, part, run.
+Place = tuple[str, int, int, int]
 
 
 class StoredScene:
@@ -59,8 +60,10 @@ class StoredScene:
         self._hash = HostHash(key)
         self._group = group
         self._listed: list[tuple[Window, list[Entry]]] = []
-        self._segments: dict[tuple[str, Place], FlowTable] = {}
+        self._segments: dict[Place, FlowTable] = {}
+        self._volumes: dict[str, list[Volume]] = {}
         self._holes: dict[str, int] = {}
+        self._incomplete: list[Entry] = []  # captures of which a whole volume is missing, since the last reading
         self._vouched: set[str] = set()
 
     def flows_of(self, hosts: Iterable[Address], window: Window) -> FlowTable:
@@ -72,8 +75,11 @@ class StoredScene:
         hashes = self._hash.addresses(wanted)
         places = []
         for entry in self._entries(window):
-            can = hashes[entry.hosts.holds(hashes)]
-            places.append((entry, {place for host in can for place in entry.shelves.items_of(int(host))}))
+            wanted_here: set[Place] = set()
+            for volume in self._volumes_of(entry):
+                can = hashes[volume.hosts.holds(hashes)]
+                wanted_here |= {(volume.name, *at) for host in can for at in volume.shelves.items_of(int(host))}
+            places.append((entry, wanted_here))
         return self._flows(places, window, lambda table: _touches(table, wanted))
 
     def flows_between(self, ones: Iterable[Address], others: Iterable[Address], window: Window) -> FlowTable:
@@ -82,9 +88,12 @@ class StoredScene:
         left_hashes, right_hashes = self._hash.addresses(left), self._hash.addresses(right)
         places = []
         for entry in self._entries(window):
-            here, there = left_hashes[entry.hosts.holds(left_hashes)], right_hashes[entry.hosts.holds(right_hashes)]
-            pairs = [(int(one), int(other)) for one in here for other in there]
-            places.append((entry, {place for pair in pairs for place in entry.shelves.items_between(*pair)}))
+            wanted_here: set[Place] = set()
+            for volume in self._volumes_of(entry):
+                here, there = (some[volume.hosts.holds(some)] for some in (left_hashes, right_hashes))
+                pairs = [(int(one), int(other)) for one in here for other in there]
+                wanted_here |= {(volume.name, *at) for pair in pairs for at in volume.shelves.items_between(*pair)}
+            places.append((entry, wanted_here))
         return self._flows(places, window, lambda table: _joins(table, left, right))
 
     def censuses(self, window: Window) -> list[Census]:
@@ -110,6 +119,16 @@ class StoredScene:
         self._listed.append((wide, _told_apart(listed(self._items, self._group, wide))))
         return self._entries(window)
 
+    def _volumes_of(self, entry: Entry) -> list[Volume]:
+        """The volumes of a capture that are there; each that is missing is a hole."""
+        if entry.capture not in self._volumes:
+            found = volumes(self._items, entry)
+            there = self._volumes[entry.capture] = [volume for volume in found if volume]
+            if missing := len(found) - len(there):
+                self._holes[entry.capture] = self._holes.get(entry.capture, 0) + missing
+                self._incomplete.append(entry)
+        return self._volumes[entry.capture]
+
     def _census(self, entry: Entry) -> Census:
         census, missing = entry.census, self._holes.get(entry.capture, 0)
         if not missing:
@@ -127,8 +146,8 @@ class StoredScene:
     ) -> FlowTable:
         self._fetch(places)
         found = []
-        for entry, wanted in places:
-            tables = [self._segments[entry.capture, place] for place in sorted(wanted)]
+        for _, wanted in places:
+            tables = [self._segments[place] for place in sorted(wanted)]
             kept = [table.select(_overlaps(table, window) & which(table)) for table in tables]
             kept = [table for table in kept if len(table)]
             if kept:
@@ -138,12 +157,13 @@ class StoredScene:
     def _fetch(self, places: Sequence[tuple[Entry, set[Place]]]) -> None:
         """Read what is not read yet. Raises Hole where an item is missing whose capture was vouched for."""
         wanted = {
-            segment_key(entry.capture, *place): (entry, place)
+            segment_key(*place): (entry, place)
             for entry, some in places
             for place in sorted(some)
-            if (entry.capture, place) not in self._segments
+            if place not in self._segments
         }
-        gone = []
+        gone = self._incomplete
+        self._incomplete = []
         for some in _batches(list(wanted)):
             items = {(item["pk"], item["sk"]): item for item in self._items.get_all(some)}
             for at in some:
@@ -155,7 +175,7 @@ class StoredScene:
                     gone.append(entry)
                 else:
                     table = _read(item, entry)
-                self._segments[entry.capture, place] = table
+                self._segments[place] = table
                 self._held += len(table)
             if self._held > self._most_flows:
                 raise RequestError(f"there are more than {self._most_flows} flows to look at around these hosts")

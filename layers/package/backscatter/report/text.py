@@ -97,21 +97,21 @@ def opening(verdict: Verdict, previous: str | None = None) -> list[str]:
         told += f", severity {plain(str(finding.severity), 60)}"
     if finding.count > 1:
         told += f", counted {finding.count} times"
-    lines += [*_entry("Alert", unlinked(finding.title, 500)), *_entry("", told)]
+    lines += [*entry("Alert", unlinked(finding.title, 500)), *entry("", told)]
     if finding.sample:
-        lines += _entry("", "The source marks this finding as a made-up SAMPLE.")
+        lines += entry("", "The source marks this finding as a made-up SAMPLE.")
     proto = f"{verdict.proto} " if verdict.proto else ""
-    lines += _entry("Between", f"{proto}{end_text(verdict.local)} (ours) and {end_text(verdict.remote)}")
-    lines += _entry("Verdict", meaning(verdict))
-    lines += _entry("Why", unlinked(verdict.summary))
+    lines += entry("Between", f"{proto}{end_text(verdict.local)} (ours) and {end_text(verdict.remote)}")
+    lines += entry("Verdict", meaning(verdict))
+    lines += entry("Why", unlinked(verdict.summary))
     if counts := counts_text(verdict):
-        lines += _entry("Counted", counts)
+        lines += entry("Counted", counts)
     if verdict.victim:
         port = "" if verdict.victim.port is None else f":{verdict.victim.port}"
         address = f"[{verdict.victim.ip}]" if ":" in verdict.victim.ip else verdict.victim.ip
-        lines += _entry("Victim", f"{address}{port} ({verdict.victim.proto}): the forged packets were sent to it")
+        lines += entry("Victim", f"{address}{port} ({verdict.victim.proto}): the forged packets were sent to it")
     for number, step in enumerate(steps(verdict), 1):
-        lines += _entry("What to do" if number == 1 else "", f"{number}. {step}", hang=3)
+        lines += entry("What to do" if number == 1 else "", f"{number}. {step}", hang=3)
     return lines
 
 
@@ -144,19 +144,19 @@ def closing(verdict: Verdict) -> list[str]:
     """What identifies the finding and its verdict."""
     finding = verdict.finding
     lines = [
-        *_entry("Finding", plain(finding.id, 300)),
-        *_entry("Type", plain(finding.type, 300)),
-        *_entry("Where", plain(" ".join(part for part in (finding.account, finding.region) if part), 300)),
-        *_entry("Original", plain(finding.origin, 300)),
+        *entry("Finding", plain(finding.id, 300)),
+        *entry("Type", plain(finding.type, 300)),
+        *entry("Where", plain(" ".join(part for part in (finding.account, finding.region) if part), 300)),
+        *entry("Original", plain(finding.origin, 300)),
     ]
     for note in finding.notes[:10]:
-        lines += _entry("Note", plain(note, 300))
+        lines += entry("Note", plain(note, 300))
     if verdict.label is not Label.NOT_APPLICABLE:
-        lines += _entry("Flows", f"{verdict.flows_total} of these conversations")
+        lines += entry("Flows", f"{verdict.flows_total} of these conversations")
     return lines
 
 
-def _entry(label: str, text: str, hang: int = 0) -> list[str]:
+def entry(label: str, text: str, hang: int = 0) -> list[str]:
     """A labelled paragraph; nothing where there is no text."""
     if not text:
         return []

@@ -27,7 +27,7 @@ FIRST = 256
 GROWTH = 8
 
 #: Lanes walked in step, and the records that each should have at least.
-MOST_LANES, LEAST_RECORDS = 256, 64
+MOST_LANES, LEAST_RECORDS = 512, 64
 
 #: Steps that all lanes take before it is looked whether they have arrived.
 STEPS = 16

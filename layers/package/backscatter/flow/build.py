@@ -6,11 +6,12 @@ import itertools
 import os
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
 from backscatter.decode.columns import HAS_PORTS
+from backscatter.flow.alike import alike
 from backscatter.flow.conversation import TCP, conversations
 from backscatter.flow.halves import Halves, Shape
 from backscatter.flow.history import Unruly, histories, udp_histories
@@ -18,7 +19,7 @@ from backscatter.flow.loss import losses
 from backscatter.flow.orderly import orderly
 from backscatter.flow.quotes import flow_quotes
 from backscatter.flow.sequence import sequence_space
-from backscatter.flow.sides import ack_beyond, first_acks, side_columns, tcp_columns
+from backscatter.flow.sides import ack_beyond, first_acks, first_packets, number_columns, side_columns, tcp_columns
 from backscatter.flow.state import conn_states, endpoints
 from backscatter.flow.table import FLOW, FlowTable
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from backscatter.decode.columns import Packets
     from backscatter.flow.conversation import Traffic
     from backscatter.flow.runs import Ints
+    from backscatter.flow.sides import Firsts
 
 T = TypeVar("T")
 
@@ -111,6 +113,7 @@ def flow_portions(packets: Packets, traffic: Traffic) -> Iterator[Built]:
     Rows are good until the next ones are asked for: their memory is used again, so that it stays in cache.
     """
     quotes, first_quote = flow_quotes(packets, traffic)
+    owner = quotes["flow"].copy()
     spare: deque[NDArray[np.void]] = deque()
 
     def fill(portion: Portion) -> tuple[int, int, NDArray[np.void]]:
@@ -120,7 +123,7 @@ def flow_portions(packets: Packets, traffic: Traffic) -> Iterator[Built]:
         return begin, end, rows
 
     for begin, end, rows in over_portions(fill, traffic):
-        some = slice(*np.searchsorted(quotes["flow"], (begin, end)))
+        some = slice(*np.searchsorted(owner, (begin, end)))
         few, part = quotes[some], rows[: end - begin]
         few["flow"] -= begin
         if some.start:
@@ -204,12 +207,38 @@ def _sided(halves: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     }
 
 
-def _of_tcp(halves: Halves) -> tuple[NDArray[np.bytes_], NDArray[np.uint8], dict[str, NDArray[Any]]]:
+class OfTcp(NamedTuple):
     """What only TCP has: histories and conn_states of flows, and columns of halves."""
+
+    histories: NDArray[np.bytes_]
+    states: NDArray[np.uint8]
+    columns: dict[str, NDArray[Any]]
+
+
+def _of_tcp(halves: Halves) -> OfTcp:
+    """All of it; of conversations that are alike it is worked out once."""
+    found = alike(halves)
+    if found is None:
+        of_all, firsts = _worked_out(halves)
+    else:
+        some = halves.only(found.few)
+        of_some, firsts = _worked_out(some)
+        like = np.stack((2 * found.like, 2 * found.like + 1), axis=1).reshape(-1)
+        firsts = firsts.moved(halves, some, like)
+        of_all = OfTcp(
+            of_some.histories[found.like],
+            of_some.states[found.like],
+            {name: column[like] for name, column in of_some.columns.items()},
+        )
+    of_all.columns.update(number_columns(halves, firsts))
+    return of_all
+
+
+def _worked_out(halves: Halves) -> tuple[OfTcp, Firsts]:
+    """What does not depend on where sequence numbers begin, and where the numbers of single packets are found."""
     columns = tcp_columns(halves)
     told, first = first_acks(halves)
     order = orderly(halves, told, first)
-    columns["ack_first"] = halves.at(first, halves.ack[first])
     columns["ack_beyond"], columns["segments"] = order.ack_beyond, order.segments
     columns["lost"] = np.zeros(halves.count, np.int64)
     unruly = None
@@ -222,4 +251,4 @@ def _of_tcp(halves: Halves) -> tuple[NDArray[np.bytes_], NDArray[np.uint8], dict
         columns["ack_beyond"][half] = ack_beyond(some)
     ends = endpoints(halves)
     written = histories(halves, ends, unruly)
-    return written, conn_states(ends, written, columns["data"]), columns
+    return OfTcp(written, conn_states(ends, written, columns["data"]), columns), first_packets(halves, first)

@@ -91,7 +91,7 @@ def conversations(packets: Packets, settled: Bools | None = None) -> Traffic:
     keys = _keys(packets, taken)
     runs, forward = _grouped(keys), keys.forward
     del keys
-    _split(packets, chosen, forward, runs, settled)
+    _split(packets, taken, forward, runs, settled)
     at = np.flatnonzero(runs.new_half)
     length = np.diff(np.append(at, len(chosen)))
     first = runs.order[at]
@@ -135,12 +135,12 @@ def _is_whole(chosen: Ints) -> bool:
 class _Keys:
     """What the packets of one tuple have in common.
 
-    columns  uint64, equal in all of them for packets of one tuple and of no other
+    columns  (packets, 2 or 6) of uint64, equal in all of them for packets of one tuple and of no other
     mixed    uint64, a hash of these
     forward  whether a packet goes from its lower endpoint
     """
 
-    columns: list[NDArray[np.uint64]]
+    columns: NDArray[np.uint64]
     mixed: NDArray[np.uint64]
     forward: Bools
 
@@ -151,7 +151,7 @@ def _keys(packets: Packets, taken: Ints | None) -> _Keys:
     high = packets["src_hi"].any() or packets["dst_hi"].any()
     low = max(packets["src_lo"].max(), packets["dst_lo"].max()) >= 1 << 32
     compact = not high and not low and packets["scope"].max() < 1 << 16
-    columns = [np.empty(count, np.uint64) for _ in range(2 if compact else 6)]
+    columns = np.empty((count, 2 if compact else 6), np.uint64)  # side by side: they are looked at together
     mixed, forward = np.empty(count, np.uint64), np.empty(count, np.bool_)
     # in stretches, so that what is computed on the way stays in the processor's cache
     for begin in range(0, count, _STRETCH):
@@ -159,8 +159,8 @@ def _keys(packets: Packets, taken: Ints | None) -> _Keys:
         index = some if taken is None else taken[some]
         tuple_columns, forward[some] = (_compact_key if compact else _wide_key)(packets, index)
         hashed = np.zeros(len(tuple_columns[0]), np.uint64)
-        for column, values in zip(columns, tuple_columns, strict=True):
-            column[some] = values
+        for number, values in enumerate(tuple_columns):
+            columns[some, number] = values
             hashed ^= hashed >> np.uint64(32)
             hashed ^= values
             hashed *= _MIX
@@ -252,7 +252,7 @@ def _grouped(keys: _Keys) -> _Runs:
         group = np.cumsum(new_hash) - 1
         mixed_up = np.flatnonzero(np.isin(group, group[collides]))
         part = order[mixed_up]
-        part = part[np.lexsort((part, forward[part], *(column[part] for column in keys.columns), group[mixed_up]))]
+        part = part[np.lexsort((part, forward[part], *keys.columns[part].T, group[mixed_up]))]
         order[mixed_up] = part
         new_hash[mixed_up] |= _changes(keys.columns, part)
         new_flow = new_hash
@@ -260,57 +260,35 @@ def _grouped(keys: _Keys) -> _Runs:
     return _Runs(order, new_flow, new_half, new_flow)
 
 
-def _changes(columns: list[NDArray[np.uint64]], order: Ints) -> Bools:
+def _changes(columns: NDArray[np.uint64], order: Ints) -> Bools:
     """True where, in this order, any column differs from the entry before; the first is always True."""
     changes = np.ones(len(order), np.bool_)
     for begin in range(1, len(order), _STRETCH):
-        index = order[begin - 1 : begin + _STRETCH]
+        values = columns.take(order[begin - 1 : begin + _STRETCH], axis=0)
         some = changes[begin : begin + _STRETCH]
         some[:] = False
-        for column in columns:
-            values = column[index]
-            some |= values[1:] != values[:-1]
+        for number in range(columns.shape[1]):
+            some |= values[1:, number] != values[:-1, number]
     return changes
 
 
-def _split(packets: Packets, chosen: Ints, forward: Bools, runs: _Runs, settled: Bools | None) -> None:
+def _split(packets: Packets, taken: Ints | None, forward: Bools, runs: _Runs, settled: Bools | None) -> None:
     """Split tuples into flows where they fell silent or were used again; see `conversations` for the rule.
 
     Few tuples can have been: those whose packets span more than the time-out, and those with a SYN behind a FIN or
     RST. Only their packets are looked at one after the other.
     """
-    at = np.flatnonzero(runs.new_half)
-    last = np.append(at[1:], len(runs.order)) - 1
-    begins = np.flatnonzero(runs.new_flow[at])
-    time = packets["time"]
-    earliest = np.minimum.reduceat(time[chosen[runs.order[at]]], begins)
-    latest = np.maximum.reduceat(time[chosen[runs.order[last]]], begins)
-    heads = at[begins]
-    is_tcp = packets["proto"][chosen[runs.order[heads]]] == TCP
-    span = _elapsed(earliest, latest)
-    splits = span > np.where(is_tcp, TCP_IDLE, OTHER_IDLE).astype(np.uint64)
-    flags = np.empty(len(chosen), np.uint8)
-    for begin in range(0, len(chosen), _STRETCH):
-        some = slice(begin, begin + _STRETCH)
-        flags[some] = packets["flags"][chosen[runs.order[some]]]
-    ends = np.flatnonzero(flags & (FIN | RST))
-    syns = np.flatnonzero((flags & (SYN | ACK | RST | FIN)) == SYN)
-    if len(ends) and len(syns):
-        end_of, syn_of = (np.searchsorted(heads, some, side="right") - 1 for some in (ends, syns))
-        first_end = np.full(len(heads), len(flags))
-        np.minimum.at(first_end, end_of, runs.order[ends])
-        again = np.zeros(len(heads), np.bool_)
-        again[syn_of[runs.order[syns] > first_end[syn_of]]] = True
-        splits |= again & is_tcp
+    heads = np.flatnonzero(runs.new_flow)
+    splits = _fell_silent(packets, taken, runs) | _may_be_used_again(packets, taken, runs, heads)
     if not splits.any():
         return
-    length = np.diff(np.append(heads, len(flags)))
+    length = np.diff(np.append(heads, len(runs.order)))
     where = np.flatnonzero(np.repeat(splits, length))
     tuples = np.repeat(np.arange(np.count_nonzero(splits)), length[splits])
     part = runs.order[where]
     by_time = np.lexsort((part, tuples))
     part, tuples = part[by_time], tuples[by_time]
-    index, new_tuple = chosen[part], run_starts(tuples)
+    index, new_tuple = part if taken is None else taken[part], run_starts(tuples)
     new_chain = new_tuple | _silences(packets, index, new_tuple, settled)
     start = new_chain | _reuses(packets, index, new_chain, forward[part])
     flow, chain = np.cumsum(start), np.cumsum(new_chain)
@@ -321,6 +299,43 @@ def _split(packets: Packets, chosen: Ints, forward: Bools, runs: _Runs, settled:
     runs.new_chain[where] = run_starts(chain[by_half])
     runs.new_flow[where] = run_starts(flow)
     runs.new_half[where] = run_starts(flow << 1 | forward[part])
+
+
+def _fell_silent(packets: Packets, taken: Ints | None, runs: _Runs) -> Bools:
+    """Tuples whose packets span more than the time-out."""
+    at = np.flatnonzero(runs.new_half)
+    begins = np.flatnonzero(runs.new_flow[at])
+    time = packets["time"] if taken is None else packets["time"][taken]
+    if not len(time) or _elapsed(time[:1], time[-1:])[0] <= OTHER_IDLE:  # they stand in the order of time
+        return np.zeros(len(begins), np.bool_)
+    last = np.append(at[1:], len(runs.order)) - 1
+    first = np.minimum.reduceat(runs.order[at], begins)
+    span = _elapsed(time[first], time[np.maximum.reduceat(runs.order[last], begins)])
+    is_tcp = packets["proto"][first if taken is None else taken[first]] == TCP
+    silent: Bools = span > np.where(is_tcp, TCP_IDLE, OTHER_IDLE).astype(np.uint64)
+    return silent
+
+
+def _may_be_used_again(packets: Packets, taken: Ints | None, runs: _Runs, heads: Ints) -> Bools:
+    """Tuples of TCP with a SYN behind a FIN or RST; `heads` is where tuples begin."""
+    again = np.zeros(len(heads), np.bool_)
+    flags = packets["flags"] if taken is None else packets["flags"][taken]
+    # others have no flags
+    is_end, is_syn = (flags & (FIN | RST)) != 0, (flags & (SYN | ACK | RST | FIN)) == SYN
+    if not is_end.any() or not is_syn.any():
+        return again
+    told = is_end.view(np.uint8) | is_syn.view(np.uint8) << np.uint8(1)
+    told = told[runs.order]
+    some = np.flatnonzero(told)
+    told, order = told[some], runs.order[some]
+    tuples = np.searchsorted(heads, some, side="right") - 1
+    ends, syns = told == 1, told == 2
+    first_end = np.full(len(heads), len(flags))
+    np.minimum.at(first_end, tuples[ends], order[ends])
+    again[tuples[syns][order[syns] > first_end[tuples[syns]]]] = True
+    first = runs.order[heads]
+    again &= packets["proto"][first if taken is None else taken[first]] == TCP
+    return again
 
 
 def _silences(packets: Packets, index: Ints, new_tuple: Bools, settled: Bools | None) -> Bools:

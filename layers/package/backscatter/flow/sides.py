@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -67,19 +67,55 @@ def _places(packets: Packets, shape: Shape, begin: Ints) -> Ints:
     return places
 
 
+class Firsts(NamedTuple):
+    """Of each half the first packet of a sort: its index in Halves, -1 where the half has none."""
+
+    syn: Ints
+    synack: Ints
+    rst: Ints
+    told: Ints
+
+    def moved(self, halves: Halves, some: Halves, like: Ints) -> Firsts:
+        """As index in `halves`, where each half is like one of `some`: found as far behind its begin."""
+        return Firsts(*(np.where(at[like] < 0, -1, halves.begin + (at - some.begin)[like]) for at in self))
+
+
+def first_packets(halves: Halves, first_told: Ints) -> Firsts:
+    """The packets whose numbers are kept; `first_told` are those that tell each half's first ack."""
+    control = halves.control
+    flags = halves.flags[control]
+    syn, ack = (flags & SYN) != 0, (flags & ACK) != 0
+    sorts = control[syn & ~ack], control[syn & ack], control[(flags & RST) != 0]
+    return Firsts(*(halves.at(first, first, -1) for first in (*map(halves.first, sorts), first_told)))
+
+
+def number_columns(halves: Halves, firsts: Firsts) -> dict[str, NDArray[Any]]:
+    """The columns of SIDE that are numbers and times of single packets of TCP."""
+    columns: dict[str, NDArray[Any]] = {"has": np.zeros(halves.count, np.uint8)}
+    for name, at, bit, fields in (
+        ("syn", firsts.syn, HAS_SYN, ("seq", "time")),
+        ("synack", firsts.synack, HAS_SYNACK, ("seq", "ack", "time")),
+        ("rst", firsts.rst, HAS_RST, ("seq", "ack")),
+        ("ack", firsts.told, 0, ("first",)),
+    ):
+        there = np.flatnonzero(at >= 0)
+        index = at[there]
+        columns["has"][there] |= bit
+        for field in fields:
+            values = halves.time(index) if field == "time" else getattr(halves, field if bit else "ack")[index]
+            column = columns[f"{name}_{field}"] = np.zeros(halves.count, values.dtype)
+            column[there] = values
+    return columns
+
+
 def tcp_columns(halves: Halves) -> dict[str, NDArray[Any]]:
-    """The columns of SIDE that only flows of TCP have, except what `orderly` and `losses` tell."""
+    """The columns of SIDE that only flows of TCP have, except single packets' numbers and what `losses` tells."""
     control = halves.control
     flags = halves.flags[control]
     fin, syn, rst, ack = ((flags & bit) != 0 for bit in (FIN, SYN, RST, ACK))
     quiet = ~(rst | fin)
     synack, bare_rst = control[syn & ack & quiet], control[rst & ~(ack | syn | fin)]
     resets = control[rst & ack & ~(syn | fin)]
-    first_syn, first_synack = halves.first(control[syn & ~ack]), halves.first(control[syn & ack])
-    first_rst = halves.first(control[rst])
-    has = np.zeros(halves.count, np.uint8)
-    for index, bit in ((first_syn, HAS_SYN), (first_synack, HAS_SYNACK), (first_rst, HAS_RST)):
-        has[halves.half[index]] |= bit
     data = halves.payload > 0
     data[control[rst]] = False
     pure_ack = ((halves.flags & (SYN | FIN | RST | ACK)) == ACK) & (halves.payload == 0)
@@ -89,14 +125,6 @@ def tcp_columns(halves: Halves) -> dict[str, NDArray[Any]]:
         np.add.at(column, halves.half[more], absorbed[name])
     return {
         "flags": halves.reduced(np.bitwise_or, halves.flags),
-        "has": has,
-        "syn_seq": halves.at(first_syn, halves.seq[first_syn]),
-        "synack_seq": halves.at(first_synack, halves.seq[first_synack]),
-        "synack_ack": halves.at(first_synack, halves.ack[first_synack]),
-        "rst_seq": halves.at(first_rst, halves.seq[first_rst]),
-        "rst_ack": halves.at(first_rst, halves.ack[first_rst]),
-        "syn_time": halves.at(first_syn, halves.time(first_syn)),
-        "synack_time": halves.at(first_synack, halves.time(first_synack)),
         "syns": halves.counted(control[syn & ~ack & quiet]),
         "synacks": halves.counted(synack),
         "synack_repeats": _synack_repeats(halves, synack),

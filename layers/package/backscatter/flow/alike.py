@@ -1,0 +1,145 @@
+"""Short conversations of TCP that are alike: what is worked out of one of them holds for all.
+
+Scans and floods are millions of conversations of one to four packets that differ in nothing but their addresses, times
+and initial sequence numbers. Nothing that is told of a conversation depends on where its sequence numbers begin: only
+distances on either side's ruler count. So two conversations are alike if their packets have the same order, senders,
+flags, payload lengths and closed windows, and the same seq and ack as distances from the first of either ruler.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from backscatter.decode.columns import ACK, RST
+from backscatter.flow.held import absorbed_by
+from backscatter.flow.runs import run_starts
+from backscatter.flow.sides import LATE_SYNACK
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from backscatter.flow.halves import Halves
+    from backscatter.flow.runs import Bools, Ints
+
+    Words = NDArray[np.uint64]
+
+#: Packets of a short conversation.
+SHORT = 4
+
+#: It is worth looking only where this share of conversations is short, and worth using only where as many are alike.
+WORTH = 0.5
+
+_LARGEST_PAYLOAD = 1 << 31
+
+#: Odd constants from the digits of pi: they only spread keys, results never depend on them.
+_MIX = np.uint64(0x243F6A8885A308D3)
+_HALF = np.uint64(32)
+
+
+class Alike(NamedTuple):
+    """Which conversations stand for all.
+
+    few   (flows,) True for those that must be worked out
+    like  (flows,) number, among these, of the one that each is like
+    """
+
+    few: Bools
+    like: Ints
+
+
+def alike(halves: Halves) -> Alike | None:
+    """Sort conversations by likeness; None where too few are alike for it to be worth anything."""
+    short = np.flatnonzero(_are_short(halves))
+    flows = halves.count // 2
+    if len(short) < WORTH * flows:
+        return None
+    words = _words(halves, short)
+    original = _originals(words)
+    # a hash brought them together: what is not alike word by word stands for itself
+    differs = np.flatnonzero((words != words[original]).any(axis=1))
+    original[differs] = differs
+    few = np.ones(flows, np.bool_)
+    few[short] = original == np.arange(len(short))
+    if np.count_nonzero(few) > (1 - WORTH) * flows:
+        return None
+    stands_for = np.arange(flows)
+    stands_for[short] = short[original]
+    return Alike(few, (np.cumsum(few) - 1)[stands_for])
+
+
+def _are_short(halves: Halves) -> Bools:
+    """Conversations of few packets of which none absorbed others, and whose exactness is no question of seconds."""
+    length = halves.shape.length
+    packets = length[0::2] + length[1::2]
+    short: Bools = packets <= SHORT
+    more, _ = absorbed_by(halves.packets, halves.shape.packet)
+    short[halves.half[more] >> 1] = False
+    large = np.flatnonzero((halves.payload < 0) | (halves.payload >= _LARGEST_PAYLOAD))
+    short[halves.half[large] >> 1] = False
+    both = np.flatnonzero(short & (length[0::2] > 0) & (length[1::2] > 0))
+    first = np.minimum(*(halves.time(halves.begin[at::2][both]) for at in (0, 1)))
+    last = np.maximum(*(halves.time(halves.end[at::2][both] - 1) for at in (0, 1)))
+    short[both] = (last - first >= 0) & (last - first <= LATE_SYNACK)
+    return short
+
+
+def _words(halves: Halves, short: Ints) -> Words:
+    """(short conversations, 1 + 2 * SHORT): all that matters of each. Words of packets that are not there are zero."""
+    length = halves.shape.length
+    begin, count = halves.begin[0::2][short], (length[0::2] + length[1::2])[short]
+    at = begin[:, None] + np.arange(SHORT)
+    there = np.arange(SHORT) < count[:, None]
+    at = np.where(there, at, begin[:, None])
+    words = np.empty((len(short), 1 + 2 * SHORT), np.uint64)
+    words[:, 0] = _order(np.where(there, halves.pos[at], -1)) << 6 | length[0::2][short] << 3 | count
+    flags, is_dst = halves.flags[at], (halves.half[at] & 1).astype(np.bool_)
+    seq, told = halves.seq[at], (flags & (ACK | RST)) == ACK
+    ack = np.where(told, halves.ack[at], np.uint32(0))
+    # src's numbers and dst's acks are on one ruler, dst's numbers and src's acks on the other
+    ours = seq[:, 0]
+    opens = np.minimum(length[0::2][short], SHORT - 1)  # dst's first packet, where it has any
+    theirs = np.where(count > opens, seq[np.arange(len(short)), opens], halves.ack[begin])
+    rulers = np.stack((ours, theirs), axis=1)
+    row = np.arange(len(short))[:, None]
+    seq -= rulers[row, is_dst.view(np.uint8)]
+    ack -= np.where(told, rulers[row, (~is_dst).view(np.uint8)], np.uint32(0))
+    words[:, 1::2] = seq.astype(np.uint64) << _HALF | ack
+    # a closed port's answer has the number 0 itself
+    traits = (halves.seq[at] == 0) & ((flags & RST) != 0)
+    traits = traits.view(np.uint8) << np.uint8(1) | halves.opaque[at].view(np.uint8)
+    traits = traits << np.uint8(1) | (halves.window[at] == 0).view(np.uint8)
+    words[:, 2::2] = halves.payload[at].astype(np.uint64) << _HALF | flags.astype(np.uint64) << np.uint64(8) | traits
+    words[:, 1:][~there.repeat(2, axis=1)] = 0
+    return words
+
+
+def _order(pos: Ints) -> Ints:
+    """Which of two packets came first, a bit for each two; of those that are not there, -1, it means nothing."""
+    order = np.zeros(len(pos), np.int64)
+    for one in range(SHORT):
+        for other in range(one + 1, SHORT):
+            order = order << 1 | (pos[:, one] < pos[:, other])
+    return order
+
+
+def _originals(words: Words) -> Ints:
+    """For each row one that is probably the same: the first by hash."""
+    mixed = np.zeros(len(words), np.uint64)
+    for column in words.T:
+        mixed ^= mixed >> _HALF
+        mixed ^= column
+        mixed *= _MIX
+    mixed ^= mixed >> _HALF
+    mixed *= _MIX
+    bits = np.uint64(max(len(words), 1).bit_length())
+    mixed >>= bits
+    mixed <<= bits
+    mixed |= np.arange(len(words), dtype=np.uint64)
+    mixed.sort()
+    order = (mixed & ((np.uint64(1) << bits) - np.uint64(1))).astype(np.int64)
+    new = run_starts(mixed >> bits)
+    original = np.empty_like(order)
+    original[order] = order[new][np.cumsum(new) - 1]
+    return original

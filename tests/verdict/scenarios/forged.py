@@ -234,6 +234,7 @@ def challenge_ack_of_a_flooded_server(story: Story) -> None:
 def we_also_contacted_the_victim(story: Story) -> None:
     answered(story, story.at)
     port, story.port = story.port, story.port ^ 1
+    story.isn = story.chance.randrange(2**32)
     story.closing(*story.talk(story.handshake(story.at - 100)))
     story.port = port
 

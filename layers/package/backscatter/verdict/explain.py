@@ -9,6 +9,7 @@ from backscatter.flow.protocol import proto_name
 from backscatter.verdict.conversation import ICMP, ICMP6
 from backscatter.verdict.facts import FULL
 from backscatter.verdict.model import Effect, Evidence, Label, Victim
+from backscatter.verdict.rules import RULES
 from backscatter.verdict.words import duration, end_text
 
 if TYPE_CHECKING:
@@ -51,7 +52,27 @@ def evidence_of(facts: Facts, rule: Rule, caps: Iterable[Cap], boosts: Iterable[
         *_against(facts, rule),
         *(Evidence(Effect.MISSING, cap.missing) for cap in caps),
         *(Evidence(Effect.MISSING, text) for text in _missing(facts, rule)),
+        *(Evidence(Effect.MISSING, text) for text in near_misses(facts, rule)),
     )
+
+
+def near_misses(facts: Facts, rule: Rule) -> tuple[str, ...]:
+    """One sentence for each other verdict that nearly came out: the first rule for it that lacked one thing, and what.
+
+    What would have said the same, less surely, is left out. Where nothing could be decided, a rule that fits the
+    conversation but not what surrounds it is told too.
+    """
+    told: dict[Label, str] = {}
+    for other in RULES:
+        if other.label in told or (other.label is rule.label and other.confidence <= rule.confidence):
+            continue
+        name = f"{other.id} ({other.label.value.replace('_', ' ')}, {other.confidence})"
+        lacking = other.lacking(facts)
+        if lacking is not None:
+            told[other.label] = f"{name} nearly applied, but {lacking}."
+        elif rule.label is Label.UNDETERMINED and other.label is Label.BACKSCATTER and other.matches(facts):
+            told[other.label] = f"{name} fits the conversation itself, but not what surrounds it."
+    return tuple(told.values())
 
 
 def packets_of(facts: Facts) -> tuple[Place, ...]:
@@ -110,14 +131,6 @@ def _against(facts: Facts, rule: Rule) -> Iterator[Evidence]:
 
 def _missing(facts: Facts, rule: Rule) -> Iterator[str]:
     """What would have made it surer."""
-    if facts.is_candidate and rule.label in (Label.BACKSCATTER, Label.UNDETERMINED):
-        if facts.lookback < FULL:
-            yield (
-                f"Only {duration(facts.lookback)} of capture lie before the first packet; 127 s would show any SYN "
-                "that a socket of ours could still have waited on."
-            )
-        if not facts.both_ways and rule.label is Label.UNDETERMINED:
-            yield "Packets of our host in both directions, in the scope that shows the conversation."
     if rule.label is Label.BACKSCATTER and facts.total(lambda flow: flow.remote.packets) == 1 and facts.unasked_synack:
         yield "Any sign that the remote was really flooded: one lone SYN+ACK may also be a scanner's probe."
 

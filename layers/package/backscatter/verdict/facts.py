@@ -23,6 +23,9 @@ SECOND = 10**9
 #: A SYN of ours may be delivered this much after the SYN+ACK that answers it: load balancers reorder.
 REORDERED = 3 * SECOND
 
+#: A kernel refuses a SYN+ACK within milliseconds; this leaves room for what a load balancer shuffles.
+AT_ONCE = 3 * SECOND
+
 #: Linux gives a connect up after 127 s (SYNs after 1, 3, 7, 15, 31 and 63 s): a full look-back.
 FULL, PARTIAL = 127 * SECOND, 30 * SECOND
 
@@ -96,9 +99,22 @@ class Facts:
         """
         if any(flow.local.has & HAS_SYN for flow in (*self.flows, *self.conversation.earlier)):
             return True
+        return self._answered_seqs_of_ours(self.around.our_syns)
+
+    @cached_property
+    def syn_elsewhere(self) -> bool:
+        """Whether a SYN of ours to anybody else carries the very seq that the remote end answers.
+
+        Behind a load balancer another address may answer than was asked. A forger does not know our numbers.
+        """
+        return (
+            self.is_tcp and not self.local_syn and self._answered_seqs_of_ours(lambda *_: self.around.our_syns_to_all)
+        )
+
+    def _answered_seqs_of_ours(self, seqs: Callable[[int | None, int | None], frozenset[int]]) -> bool:
         one = self.conversation
         answered = {(ack - 1) % 2**32 for ack in self._acknowledged}
-        return bool(answered) and not answered.isdisjoint(self.around.our_syns(one.local_port, one.remote_port))
+        return bool(answered) and not answered.isdisjoint(seqs(one.local_port, one.remote_port))
 
     @cached_property
     def local_asked(self) -> bool:
@@ -172,18 +188,26 @@ class Facts:
                 or flow.remote.fins
                 or (flow.remote.ack_beyond > 0 and flow.remote.packets > flow.remote.synacks + flow.remote.rsts)
             )
-        ) or self.any(lambda flow: flow.remote.acks and self._acknowledged - {flow.remote.ack_first})
+        ) or self.any(lambda flow: flow.remote.acks and self._accepting - {flow.remote.ack_first})
 
     @cached_property
     def _acknowledged(self) -> frozenset[int]:
+        """The acks of their SYN+ACKs and of their RST+ACKs with seq 0, the first of each flow."""
+        return self._accepting | frozenset(flow.remote.rst_ack for flow in self.flows if flow.remote.reset_syns)
+
+    @cached_property
+    def _accepting(self) -> frozenset[int]:
         """The acks of their SYN+ACKs, the first of each flow."""
         return frozenset(flow.remote.synack_ack for flow in self.flows if flow.remote.has & HAS_SYNACK)
 
     @cached_property
     def answers_only(self) -> bool:
-        """Whether all that the remote end sent are SYN+ACKs, with RSTs after them at most."""
+        """Whether all that the remote end sent are SYN+ACKs, with RSTs after them at most, and without payload.
+
+        No flooded server sends payload to whom it does not know yet; who hides words in such packets does.
+        """
         return self.remote_accepted and not self.any(
-            lambda flow: flow.remote.packets != flow.remote.synacks + flow.remote.rsts
+            lambda flow: flow.remote.payload or flow.remote.packets != flow.remote.synacks + flow.remote.rsts
         )
 
     @cached_property
@@ -203,8 +227,10 @@ class Facts:
 
     @cached_property
     def closed_port_answers(self) -> bool:
-        """Whether all that the remote end sent are RST+ACKs with seq 0: a closed port answering SYNs."""
-        return self.remote_spoke and not self.any(lambda flow: flow.remote.packets != flow.remote.reset_syns)
+        """Whether all that the remote end sent are RST+ACKs with seq 0, no payload: a closed port answering SYNs."""
+        return self.remote_spoke and not self.any(
+            lambda flow: flow.remote.payload or flow.remote.packets != flow.remote.reset_syns
+        )
 
     @cached_property
     def repeated(self) -> bool:
@@ -223,13 +249,32 @@ class Facts:
 
     @cached_property
     def exact(self) -> bool:
-        """Whether every packet of ours is a bare RST with the seq that a SYN+ACK of theirs acknowledges."""
-        spoke = [flow for flow in self.flows if flow.local.packets]
+        """Whether every packet of ours is a bare RST with the seq that a SYN+ACK of theirs acknowledges, sent at once.
+
+        A host without a socket sends one such RST for each SYN+ACK and nothing more. One that comes late closes a
+        connection, and more RSTs than SYN+ACKs, payload or further flags in them are somebody's words.
+        """
+        return self._exact(syns=False)
+
+    @cached_property
+    def exact_but_for_syns(self) -> bool:
+        """Whether that is so of all that we sent besides SYNs."""
+        return self._exact(syns=True)
+
+    def _exact(self, *, syns: bool) -> bool:
+        spoke = [flow for flow in self.flows if flow.local.packets > (flow.local.syns if syns else 0)]
         return bool(spoke) and all(
             not flow.local.payload
-            and (flow.local.packets == flow.local.exact_rsts or self._exact_elsewhere(flow.local))
+            and (syns or flow.local.flags == RST)
+            and (self._exact_here(flow, flow.local.syns if syns else 0) or self._exact_elsewhere(flow.local))
             for flow in spoke
         )
+
+    def _exact_here(self, flow: SeenFlow, syns: int) -> bool:
+        local, remote = flow.local, flow.remote
+        if local.packets - syns != local.exact_rsts or local.exact_rsts > remote.synacks:
+            return False
+        return bool(syns) or _at_once(flow)
 
     def _exact_elsewhere(self, local: Side) -> bool:
         """Our RST lies in one flow, the SYN+ACK in another: a scope for each direction, or a cut between them.
@@ -239,7 +284,7 @@ class Facts:
         return local.packets == local.bare_rsts == 1 and any(
             flow.remote.has & HAS_SYNACK
             and flow.remote.synack_ack == local.rst_seq
-            and flow.remote.synack_time <= local.first + REORDERED
+            and -AT_ONCE <= flow.remote.synack_time - local.first <= REORDERED
             for flow in (*self.flows, *self.conversation.earlier)
         )
 
@@ -250,8 +295,11 @@ class Facts:
         return bool(spoke) and all(
             flow.local.packets == flow.local.rsts <= max(flow.remote.synacks, 1)
             and not flow.local.bare_rsts
+            and not flow.local.payload
             and flow.remote.has & HAS_SYNACK
             and flow.local.rst_seq == flow.remote.synack_ack
+            and flow.local.rst_ack in (0, flow.remote.synack_seq, (flow.remote.synack_seq + 1) % 2**32)
+            and _at_once(flow)
             for flow in spoke
         )
 
@@ -332,6 +380,24 @@ class Facts:
         """Whether we sent anything but exact refusals on the tuple in the 15 minutes before."""
         return any(flow.local.packets != flow.local.exact_rsts for flow in self.conversation.earlier)
 
+    @cached_property
+    def seen_before(self) -> bool:
+        """Whether the tuple had any flow in the day before."""
+        one = self.conversation
+        return bool(one.earlier) or self.around.ever_before(one.proto, one.local_port, one.remote_port)
+
+    @cached_property
+    def asked_elsewhere(self) -> bool:
+        """Whether we asked another host, by UDP or ICMP, what this remote may have answered in its stead."""
+        one = self.conversation
+        return not self.is_tcp and self.around.asked_elsewhere(one.proto, one.local_port, one.remote_port, FULL)
+
+    @cached_property
+    def spoke_that_day(self) -> bool:
+        """Whether we sent more than exact refusals on the tuple in 15 minutes before, or were connected that day."""
+        one = self.conversation
+        return self.spoke_before or self.around.spoke_that_day(one.proto, one.local_port, one.remote_port)
+
     # -- coverage -----------------------------------------------------------------------------------------------------
 
     @cached_property
@@ -375,14 +441,14 @@ class Facts:
         return span.end - self.conversation.end if span else 0
 
     @cached_property
-    def full(self) -> bool:
-        """Full look-back, no hole, both directions, and capture goes on: silence of ours can be told from blindness.
+    def seen_freely(self) -> bool:
+        """Whether the vouching view shows our host both ways by more than its answers.
 
-        Both directions by more than our answers: a filter for SYN+ACK and RST, as telescopes use, hides every SYN.
+        A filter for SYN+ACK and RST, as telescopes use, hides every SYN.
         """
-        if self.coverage is None or not self.around.both_ways(self.coverage.sensor, self.coverage.scope, freely=True):
-            return False
-        return self.lookback >= FULL and self.unbroken and self.captured_after >= REORDERED
+        return self.coverage is not None and self.around.both_ways(
+            self.coverage.sensor, self.coverage.scope, freely=True
+        )
 
     @cached_property
     def scopes_disagree(self) -> bool:
@@ -390,6 +456,17 @@ class Facts:
         answered = {flow.view for flow in self.flows if flow.local.packets}
         silent = {flow.view for flow in self.flows if flow.remote.packets} - answered
         return bool(answered) and any(self.around.directions(*view)[0] for view in silent)
+
+
+def _at_once(flow: SeenFlow) -> bool:
+    """Whether our RSTs came right behind their SYN+ACKs: the last behind their last packet, the first behind the first.
+
+    Where some SYN+ACK went without an answer, the first RST may answer a later one.
+    """
+    if flow.local.last - flow.remote.last > AT_ONCE:
+        return False
+    unanswered = flow.remote.synacks > flow.local.packets
+    return unanswered or flow.local.first - flow.remote.synack_time <= AT_ONCE
 
 
 def _sent_data(side: Side) -> bool:

@@ -1,8 +1,8 @@
 """The table of rules. Evaluated from the top; the first that matches decides.
 
-A rule is data: its id, the label, the confidence, when it matches, and one sentence of reason. Several rows may share
-an id where confidence depends on the case. Ids are cited by tests, messages and documents. `{local}`, `{remote}` and
-`{lookback}` in a reason are filled in by the judge.
+A rule is data: its id, the label, the confidence, the ways in which it applies, and one sentence of reason. Several
+rows may share an id where confidence depends on the case. Ids are cited by tests, messages and documents. `{local}`,
+`{remote}` and `{lookback}` in a reason are filled in by the judge.
 """
 
 from __future__ import annotations
@@ -10,29 +10,47 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from backscatter.verdict.conversation import TCP
-from backscatter.verdict.facts import FULL, PARTIAL
+from backscatter.verdict import needs
+from backscatter.verdict.facts import FULL
 from backscatter.verdict.model import Label, Why
+from backscatter.verdict.needs import Way
 from backscatter.verdict.surroundings import REFLECTORS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from backscatter.verdict.facts import Facts
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One row. `evidence` says in words what `matches` tests; `case` tells rows of one id apart."""
+    """One row. `evidence` says in words what `ways` test; `case` tells rows of one id apart."""
 
     id: str
     label: Label
     confidence: int
     evidence: str
     reason: str
-    matches: Callable[[Facts], bool]
+    ways: tuple[Way, ...]
     case: str = ""
     why: Why | None = None
+
+    def matches(self, facts: Facts) -> bool:
+        """Whether it applies."""
+        return any(way.fits(facts) for way in self.ways)
+
+    def lacking(self, facts: Facts) -> str | None:
+        """What it lacks where it nearly applies, that is, where one way lacks one thing; else None."""
+        return next((text for way in self.ways if (text := way.lacking(facts)) is not None), None)
+
+
+# -- pictures --------------------------------------------------------------------------------------------------------
+
+
+def _tcp(facts: Facts) -> bool:
+    return facts.is_tcp
+
+
+def _not_tcp(facts: Facts) -> bool:
+    return not facts.is_tcp
 
 
 def _exchange(facts: Facts) -> bool:
@@ -40,65 +58,50 @@ def _exchange(facts: Facts) -> bool:
     return not facts.is_tcp and facts.local_spoke and facts.remote_spoke
 
 
-def _established(facts: Facts) -> bool:
-    return facts.local_asked and (facts.local_went_on if facts.is_tcp else facts.remote_spoke)
+def _asked(facts: Facts) -> bool:
+    return facts.local_asked
 
 
-def _handshake_missing(facts: Facts) -> bool:
-    if not facts.is_tcp:
-        # Unless the payloads say it, who asked cannot be told where the capture does not reach back to the beginning.
-        return _exchange(facts) and not facts.asker_known and facts.lookback < FULL
-    if facts.remote_asked or facts.local_accepted:
-        return False
-    if facts.remote_accepted and (facts.local_went_on or facts.remote_finished_handshake):
-        return True
-    return facts.local_went_on and facts.remote_went_on and _data_both_ways(facts)
+def _not_asked(facts: Facts) -> bool:
+    return not facts.local_asked
 
 
-def _data_both_ways(facts: Facts) -> bool:
-    return facts.any(lambda flow: flow.local.data) and facts.any(lambda flow: flow.remote.data)
+def _nobody_began(facts: Facts) -> bool:
+    """No SYN of anybody and no SYN+ACK of ours."""
+    return not (facts.local_syn or facts.remote_asked or facts.local_accepted)
 
 
 def _accepted(facts: Facts) -> bool:
-    if not facts.is_tcp:
-        return _exchange(facts)
-    if facts.local_accepted and facts.local_went_on:
-        return True
-    return (facts.remote_asked or facts.local_accepted) and facts.remote_went_on
+    """Their SYN+ACK is there, and none of ours."""
+    return facts.is_tcp and facts.remote_accepted and not facts.local_accepted
 
 
-def _probe(facts: Facts) -> bool:
-    if not (facts.local_spoke or facts.refused_by_icmp or facts.both_ways):
-        return False
-    if facts.is_tcp:
-        # A pure ACK of ours to a SYN of theirs is a challenge (RFC 5961): the tuple carries a connection.
-        return (facts.remote_asked or facts.remote_probed) and not facts.local_went_on
-    return facts.remote_spoke and not facts.local_spoke and facts.request_of_theirs
+def _answered(facts: Facts) -> bool:
+    """Their SYN+ACK, and something of ours that is more than a SYN."""
+    return _accepted(facts) and facts.any(lambda flow: flow.local.packets > flow.local.syns)
 
 
-def _refused(facts: Facts) -> bool:
-    return facts.unasked_synack and facts.exact
+def _silent(facts: Facts) -> bool:
+    """Nothing of ours but SYNs at most."""
+    return not facts.any(lambda flow: flow.local.packets > flow.local.syns)
 
 
-def _unanswered(facts: Facts) -> bool:
-    return facts.unasked_synack and not facts.local_spoke and not facts.refused_by_icmp
+def _unasked_answer(facts: Facts) -> bool:
+    return facts.is_candidate and not facts.error_about_nothing
 
 
 def _rst_fits_nothing(facts: Facts) -> bool:
     return facts.unasked_synack and facts.local_spoke and not (facts.exact or facts.reset_with_ack)
 
 
-def _closed_port(facts: Facts) -> bool:
-    if not (facts.is_tcp and facts.closed_port_answers and not facts.local_spoke and facts.full):
-        return False
-    one = facts.conversation
-    day = 24 * 3600 * 10**9
-    return not one.earlier and not facts.around.ever_before(TCP, one.local_port, one.remote_port, facts.start - day)
-
-
 def _one_sided(facts: Facts) -> bool:
     """The capture shows one direction of our host only, in every view that saw the conversation."""
     return not any(facts.around.both_ways(*view) for view in facts.views)
+
+
+def _scanned(facts: Facts) -> bool:
+    ack = facts.around.synack_scan if facts.unasked_synack else None
+    return ack is not None and facts.any(lambda flow: flow.remote.synacks == 1 and flow.remote.synack_ack == ack)
 
 
 RULES: tuple[Rule, ...] = (
@@ -108,7 +111,10 @@ RULES: tuple[Rule, ...] = (
         95,
         "Our SYN, then our ACK or data (the SYN+ACK need not be visible); UDP and ICMP: our request and an answer.",
         "{local} opened this conversation with {remote} itself and went on with it.",
-        _established,
+        (
+            Way((_tcp, _asked), (needs.WE_WENT_ON,)),
+            Way((_not_tcp, _asked), (needs.THEY_SPOKE,)),
+        ),
     ),
     Rule(
         "R2",
@@ -117,7 +123,15 @@ RULES: tuple[Rule, ...] = (
         "The handshake was not captured, but their SYN+ACK was followed by our ACK or data, or by their data, FIN or a "
         "further ACK; or data went both ways.",
         "The beginning was not captured, but {local} and {remote} had a real conversation.",
-        _handshake_missing,
+        (
+            Way((_accepted, lambda facts: not facts.remote_asked), (needs.PROGRESS,)),
+            Way(
+                (_tcp, _nobody_began, lambda facts: facts.local_went_on and facts.remote_went_on),
+                (needs.DATA_BOTH_WAYS,),
+            ),
+            # Unless the payloads say it, who asked cannot be told where capture does not reach back to the beginning.
+            Way((_exchange, lambda facts: not facts.asker_known and facts.lookback < FULL)),
+        ),
         case="handshake missing",
     ),
     Rule(
@@ -126,7 +140,16 @@ RULES: tuple[Rule, ...] = (
         90,
         "Our SYN or request, then a RST, an ICMP error, nothing, or our own RST after the SYN+ACK (half-open scan).",
         "{local} tried to reach {remote}; nothing came of it.",
-        lambda facts: facts.local_asked,
+        (Way((_asked,)),),
+    ),
+    Rule(
+        "R3",
+        Label.CONNECTION_ATTEMPTED,
+        75,
+        "Their SYN+ACK or RST+ACK acknowledges the very seq of a SYN that we sent to another address or port.",
+        "{remote} answered a SYN that {local} sent to another address, as hosts behind a load balancer may.",
+        (Way((lambda facts: facts.syn_elsewhere,)),),
+        case="answered by another address",
     ),
     Rule(
         "R13",
@@ -135,7 +158,11 @@ RULES: tuple[Rule, ...] = (
         "Their SYN, our SYN+ACK, and their ACK or data, or more of ours than the SYN+ACK; or their request and our "
         "answer.",
         "{remote} connected to {local}, and {local} accepted.",
-        _accepted,
+        (
+            Way((_tcp, lambda facts: facts.local_accepted), (needs.WE_WENT_ON,)),
+            Way((_tcp, lambda facts: facts.remote_asked or facts.local_accepted), (needs.THEY_WENT_ON,)),
+            Way((_exchange,)),
+        ),
     ),
     Rule(
         "R14",
@@ -143,7 +170,7 @@ RULES: tuple[Rule, ...] = (
         80,
         f"At least {REFLECTORS} distinct remotes send unsolicited answers to one of our hosts within 60 s.",
         "{local} is being flooded with answers of many hosts that it never asked: a reflection attack on us.",
-        lambda facts: facts.is_candidate and not facts.error_about_nothing and facts.around.reflectors >= REFLECTORS,
+        (Way((_unasked_answer, lambda facts: facts.around.reflectors >= REFLECTORS)),),
     ),
     Rule(
         "R15",
@@ -152,11 +179,7 @@ RULES: tuple[Rule, ...] = (
         "One remote sends single SYN+ACKs with one constant ack, or 0, to at least 10 of us or 10 ports of one of us, "
         "from more than 2 source ports.",
         "{remote} sends lone SYN+ACKs with the same acknowledgement to many of our addresses: a scan, not an answer.",
-        lambda facts: (
-            facts.unasked_synack
-            and (ack := facts.around.synack_scan) is not None
-            and facts.any(lambda flow: flow.remote.synacks == 1 and flow.remote.synack_ack == ack)
-        ),
+        (Way((_scanned,)),),
     ),
     Rule(
         "R19",
@@ -164,7 +187,7 @@ RULES: tuple[Rule, ...] = (
         0,
         "The alerted packets look like backscatter, but we also contacted that remote otherwise in the window.",
         "The packets look like backscatter, but {local} also contacted {remote} otherwise at that time.",
-        lambda facts: facts.is_candidate and facts.contacted,
+        (Way((lambda facts: facts.is_candidate and facts.contacted,)),),
         case="contacted otherwise",
         why=Why.CONFLICT,
     ),
@@ -172,10 +195,21 @@ RULES: tuple[Rule, ...] = (
         "R19",
         Label.UNDETERMINED,
         0,
-        "A RST of ours fits no SYN+ACK of theirs, or we sent something else on the tuple in the 15 minutes before.",
+        "A RST of ours fits no SYN+ACK of theirs or came late, or we sent something else on the tuple in the 15 "
+        "minutes before, or were in a connection on it that day.",
         "{local} sent packets to {remote} that are no exact answer to its SYN+ACKs.",
-        lambda facts: _rst_fits_nothing(facts) or (facts.is_candidate and facts.spoke_before),
+        (Way((_rst_fits_nothing,)), Way((lambda facts: facts.is_candidate and facts.spoke_that_day,))),
         case="our packets do not fit",
+        why=Why.CONFLICT,
+    ),
+    Rule(
+        "R19",
+        Label.UNDETERMINED,
+        0,
+        "Without TCP's numbers: we asked another host what this one may have answered, in the 127 s before.",
+        "The packets look like backscatter, but {local} asked another address what {remote} may have answered.",
+        (Way((lambda facts: facts.is_candidate and not facts.error_about_nothing and facts.asked_elsewhere,)),),
+        case="asked elsewhere",
         why=Why.CONFLICT,
     ),
     Rule(
@@ -184,7 +218,7 @@ RULES: tuple[Rule, ...] = (
         80,
         "An ICMP error quotes a packet of ours that we never sent; full look-back.",
         "An ICMP error quotes a packet from {local} to {remote} that {local} never sent.",
-        lambda facts: facts.error_about_nothing and not facts.remote_spoke and facts.full,
+        (Way((lambda facts: facts.error_about_nothing,), (needs.THEY_WERE_SILENT, *needs.WATCHED)),),
     ),
     Rule(
         "R9",
@@ -192,7 +226,7 @@ RULES: tuple[Rule, ...] = (
         65,
         "An ICMP echo, timestamp, information or mask reply without a request; full look-back.",
         "{remote} replied to an ICMP request that {local} never sent.",
-        lambda facts: facts.unasked_reply and facts.full,
+        (Way((lambda facts: facts.unasked_reply,), needs.WATCHED),),
     ),
     Rule(
         "R10",
@@ -200,7 +234,7 @@ RULES: tuple[Rule, ...] = (
         60,
         "A UDP answer first (DNS, NTP, QUIC server) without a request; full look-back.",
         "{remote} answered a UDP request that {local} never sent.",
-        lambda facts: facts.unasked_answer and not facts.told_by_icmp and facts.full,
+        (Way((lambda facts: facts.unasked_answer,), (needs.NOT_TOLD_BY_ICMP, *needs.WATCHED)),),
     ),
     Rule(
         "R12",
@@ -209,7 +243,17 @@ RULES: tuple[Rule, ...] = (
         "Their SYN, NULL, FIN or Xmas probe, echo request, or UDP that is no answer, unsolicited; we answered RST, an "
         "ICMP error, nothing, or a SYN+ACK that they never completed; our direction is otherwise visible.",
         "{remote} probed {local}, and no connection came of it.",
-        _probe,
+        (
+            # A pure ACK of ours to a SYN of theirs is a challenge (RFC 5961): the tuple carries a connection.
+            Way(
+                (_tcp, lambda facts: facts.remote_asked or facts.remote_probed),
+                (needs.WE_DID_NOT_GO_ON, needs.NOTHING_HIDDEN, needs.VISIBLE),
+            ),
+            Way(
+                (_not_tcp, lambda facts: facts.remote_spoke and not facts.local_spoke and facts.request_of_theirs),
+                (needs.VISIBLE,),
+            ),
+        ),
     ),
     Rule(
         "R19",
@@ -217,7 +261,7 @@ RULES: tuple[Rule, ...] = (
         0,
         "One scope shows our answer, another in which we are visible shows their packets without it.",
         "Two views of this conversation contradict each other.",
-        lambda facts: facts.is_candidate and facts.scopes_disagree,
+        (Way((lambda facts: facts.is_candidate and facts.scopes_disagree,)),),
         case="scopes disagree",
         why=Why.CONFLICT,
     ),
@@ -227,7 +271,7 @@ RULES: tuple[Rule, ...] = (
         97,
         "Their SYN+ACK first, answered exactly, no payload, no SYN of ours, full look-back.",
         "{remote} answered a SYN that {local} never sent, and {local} refused the answer: somebody forged its address.",
-        lambda facts: _refused(facts) and facts.lookback >= FULL,
+        (Way((_answered,), (*needs.UNASKED, needs.EXACT, needs.FULL_LOOKBACK)),),
     ),
     Rule(
         "R5",
@@ -236,7 +280,7 @@ RULES: tuple[Rule, ...] = (
         "As R4, with a look-back of 30 s to 127 s.",
         "{remote} answered a SYN that {local} did not send in the {lookback} that were captured before, and {local} "
         "refused the answer.",
-        lambda facts: _refused(facts) and facts.lookback >= PARTIAL,
+        (Way((_answered,), (*needs.UNASKED, needs.EXACT, needs.PARTIAL_LOOKBACK)),),
         case="partial look-back",
     ),
     Rule(
@@ -245,7 +289,7 @@ RULES: tuple[Rule, ...] = (
         60,
         "As R4, inside the guard time: less than 30 s of capture before it, and no hole ends that time.",
         "{remote} sent a SYN+ACK that {local} refused, but only {lookback} of capture lie before it.",
-        lambda facts: _refused(facts) and not facts.behind_a_hole,
+        (Way((_answered,), (*needs.UNASKED, needs.EXACT, needs.NOT_BEHIND_A_HOLE)),),
         case="inside the guard time",
     ),
     Rule(
@@ -254,7 +298,7 @@ RULES: tuple[Rule, ...] = (
         85,
         "As R4, but we answered with an ICMP unreachable that quotes the SYN+ACK; full look-back.",
         "{remote} answered a SYN that {local} never sent, and our side refused the answer with an ICMP error.",
-        lambda facts: facts.unasked_synack and not facts.local_spoke and facts.refused_by_icmp and facts.full,
+        (Way((_accepted, _silent, lambda facts: facts.refused_by_icmp), (*needs.UNASKED, *needs.WATCHED)),),
         case="refused by ICMP",
     ),
     Rule(
@@ -263,7 +307,12 @@ RULES: tuple[Rule, ...] = (
         60,
         "As R4, but we answered RST+ACK.",
         "{remote} sent a SYN+ACK that nobody here asked for, and {local} answered RST+ACK.",
-        lambda facts: facts.unasked_synack and facts.reset_with_ack and facts.lookback >= PARTIAL,
+        (
+            Way(
+                (_answered, lambda facts: not facts.exact),
+                (*needs.UNASKED, needs.RESET_WITH_ACK, needs.PARTIAL_LOOKBACK),
+            ),
+        ),
         case="answered RST+ACK",
     ),
     Rule(
@@ -272,7 +321,12 @@ RULES: tuple[Rule, ...] = (
         85,
         "Their SYN+ACK first and again with the same seq, no answer and no SYN of ours, full look-back and coverage.",
         "{remote} answered, and answered again, a SYN that {local} never sent; {local} stayed silent.",
-        lambda facts: _unanswered(facts) and facts.repeated and facts.full,
+        (
+            Way(
+                (_accepted, _silent, lambda facts: not facts.refused_by_icmp),
+                (*needs.UNASKED, needs.REPEATED, *needs.WATCHED),
+            ),
+        ),
         case="retransmitted",
     ),
     Rule(
@@ -281,7 +335,7 @@ RULES: tuple[Rule, ...] = (
         75,
         "Their SYN+ACK first, no answer and no SYN of ours, full look-back and coverage.",
         "{remote} answered a SYN that {local} never sent; {local} stayed silent.",
-        lambda facts: _unanswered(facts) and facts.full,
+        (Way((_accepted, _silent, lambda facts: not facts.refused_by_icmp), (*needs.UNASKED, *needs.WATCHED)),),
     ),
     Rule(
         "R7",
@@ -289,7 +343,12 @@ RULES: tuple[Rule, ...] = (
         70,
         "Their RST+ACK with seq 0 first, no packet of ours, no earlier conversation of the tuple, full look-back.",
         "A closed port of {remote} refused a SYN that {local} never sent.",
-        _closed_port,
+        (
+            Way(
+                (_tcp, _silent, lambda facts: facts.closed_port_answers),
+                (needs.NO_SYN_OF_OURS, needs.NEVER_BEFORE, *needs.WATCHED),
+            ),
+        ),
     ),
     Rule(
         "R17",
@@ -297,7 +356,7 @@ RULES: tuple[Rule, ...] = (
         0,
         "Only one direction of our host is visible in that scope.",
         "Only one direction of {local} was captured, so its silence proves nothing.",
-        _one_sided,
+        (Way((_one_sided,)),),
         why=Why.ASYMMETRIC,
     ),
     Rule(
@@ -307,7 +366,7 @@ RULES: tuple[Rule, ...] = (
         "It begins with data, a lone ACK or FIN, a bare RST of theirs, or a SYN+ACK inside the guard time that is not "
         "answered; or no other rule fits it.",
         "The capture begins in the middle of what happened between {local} and {remote}.",
-        lambda _: True,
+        (Way(()),),
         why=Why.MIDSTREAM,
     ),
 )

@@ -11,9 +11,11 @@ import numpy as np
 from backscatter.decode.columns import DNS_ANSWER, NTP_ANSWER
 from backscatter.flow.table import HAS_RST, HAS_SYN, HAS_SYNACK
 from backscatter.flow.window import Window
-from backscatter.verdict.conversation import ICMP, ICMP6, ICMP_REPLIES, TCP, UDP, ends_at
+from backscatter.verdict.conversation import ICMP, ICMP6, ICMP_ERRORS, ICMP_REPLIES, TCP, UDP, ends_at
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from backscatter.flow.address import Address
@@ -88,6 +90,16 @@ class Neighbourhood:
                 seqs.setdefault((here, there), set()).add(seq)
         return seqs
 
+    @cached_property
+    def syns_to_all(self) -> frozenset[int]:
+        """Seqs of the SYNs that the local host sent anybody in `local_flows`, the first of each flow."""
+        rows = self.local_flows.rows
+        seqs: set[int] = set()
+        for us, ours in (("src", self.local_is_src), ("dst", self.local_is_dst)):
+            asked = ours & (rows["proto"] == TCP) & (rows[f"{us}_has"] & HAS_SYN > 0)
+            seqs.update(rows[f"{us}_syn_seq"][asked].tolist())
+        return frozenset(seqs)
+
 
 @dataclass(frozen=True)
 class Surroundings:
@@ -133,6 +145,30 @@ class Surroundings:
         if local_port is None or remote_port is None:
             return frozenset()
         return frozenset(self.hosts.syns_of_day.get((local_port, remote_port), ()))
+
+    @cached_property
+    def our_syns_to_all(self) -> frozenset[int]:
+        """Seqs of the SYNs that the local host sent anybody around the conversation, the first of each flow."""
+        return self.hosts.syns_to_all
+
+    def asked_elsewhere(self, proto: int, local_port: int | None, remote_port: int | None, before: int) -> bool:
+        """Whether the local host asked another host what the remote may have answered, at most `before` (ns) ahead.
+
+        UDP: from the same port to the same service. ICMP: any request whose reply this may be.
+        """
+        rows = self.hosts.local_flows.rows
+        near = (rows["proto"] == proto) & self._near(rows, before, 3 * SECOND)
+        found = np.zeros(len(rows), bool)
+        for us, them, ours in (("src", "dst", self.hosts.local_is_src), ("dst", "src", self.hosts.local_is_dst)):
+            asked = near & ours & ~ends_at(rows, them, self.hosts.remote) & (rows[f"{us}_packets"] > 0)
+            if proto == UDP:
+                asked &= (rows[f"{us}_port"] == local_port) & (rows[f"{them}_port"] == remote_port)
+            else:
+                replies = np.isin(rows["icmp_type"], list(ICMP_REPLIES[proto]))
+                errors = np.isin(rows["icmp_type"], list(ICMP_ERRORS[proto]))
+                asked &= ~errors & (replies != (us == "src"))
+            found |= asked
+        return bool(found.any())
 
     @cached_property
     def half_open_scan(self) -> bool:
@@ -227,21 +263,32 @@ class Surroundings:
         rows = pair.rows[_in_view(pair, sensor, scope)]
         return packets > int(rows["src_packets"].sum() + rows["dst_packets"].sum())
 
-    def ever_before(self, proto: int, local_port: int | None, remote_port: int | None, since: int) -> bool:
-        """Whether the tuple had any flow between `since` and the conversation."""
+    def ever_before(self, proto: int, local_port: int | None, remote_port: int | None) -> bool:
+        """Whether the tuple had any flow in the day before the conversation."""
+        return any(bool(there.any()) for _, there in self._of_tuple_before(proto, local_port, remote_port))
+
+    def spoke_that_day(self, proto: int, local_port: int | None, remote_port: int | None) -> bool:
+        """Whether the local host took part in a conversation on the tuple in the day before: by more than SYN and RST.
+
+        A SYN with another number than the one that is answered proves nothing after so long.
+        """
         rows = self.hosts.day.rows
-        forth = (
-            ends_at(rows, "src", self.hosts.local)
-            & (rows["src_port"] == local_port)
-            & (rows["dst_port"] == remote_port)
-        )
-        back = (
-            ends_at(rows, "dst", self.hosts.local)
-            & (rows["dst_port"] == local_port)
-            & (rows["src_port"] == remote_port)
-        )
-        before = (rows["start"] < self.start) & (rows["end"] >= since)
-        return bool(((rows["proto"] == proto) & (forth | back) & before).any())
+        for us, there in self._of_tuple_before(proto, local_port, remote_port):
+            names = ("acks", "data", "fins", "opaque") if proto == TCP else ("packets",)
+            spoke = sum(rows[f"{us}_{name}"].astype(np.int64) for name in names)
+            if bool((there & (rows["end"] < self.start) & (spoke > 0)).any()):
+                return True
+        return False
+
+    def _of_tuple_before(
+        self, proto: int, local_port: int | None, remote_port: int | None
+    ) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+        """The side of the local host, and a mask of `day`: flows of the tuple that began before the conversation."""
+        rows = self.hosts.day.rows
+        before = (rows["proto"] == proto) & (rows["start"] < self.start) & (rows["end"] >= self.start - DAY)
+        for us, them in (("src", "dst"), ("dst", "src")):
+            ours = ends_at(rows, us, self.hosts.local)
+            yield us, before & ours & (rows[f"{us}_port"] == local_port) & (rows[f"{them}_port"] == remote_port)
 
 
 def _in_view(table: FlowTable, sensor: str, scope: str) -> NDArray[np.bool_]:

@@ -67,6 +67,12 @@ class Shelves:
 
     runs: tuple[tuple[int, ...], ...]
 
+    def items(self) -> Iterator[tuple[int, int, int]]:
+        """(bucket, part, run) of every item."""
+        for bucket, parts in enumerate(self.runs):
+            for part, count in enumerate(parts):
+                yield from ((bucket, part, run) for run in range(count))
+
     def items_of(self, host: int) -> set[tuple[int, int, int]]:
         """(bucket, part, run) of every item that can hold flows of the host with this hash."""
         bucket = self._bucket(host)

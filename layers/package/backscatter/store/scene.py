@@ -116,7 +116,7 @@ class StoredScene:
                 return [e for e in entries if e.census.start <= window.end and e.census.end >= window.start]
         # A judge asks for the day before and the hour around sooner or later: one reading serves all that it asks.
         wide = Window(window.start - DAY - HOUR, window.end + HOUR)
-        self._listed.append((wide, _told_apart(listed(self._items, self._group, wide))))
+        self._listed.append((wide, told_apart(listed(self._items, self._group, wide))))
         return self._entries(window)
 
     def _volumes_of(self, entry: Entry) -> list[Volume]:
@@ -151,7 +151,7 @@ class StoredScene:
             kept = [table.select(_overlaps(table, window) & which(table)) for table in tables]
             kept = [table for table in kept if len(table)]
             if kept:
-                found.append(_once(FlowTable.joined(kept)) if len(kept) > 1 else kept[0])
+                found.append(once(FlowTable.joined(kept)) if len(kept) > 1 else kept[0])
         return FlowTable.joined(found)
 
     def _fetch(self, places: Sequence[tuple[Entry, set[Place]]]) -> None:
@@ -164,7 +164,7 @@ class StoredScene:
         }
         gone = self._incomplete
         self._incomplete = []
-        for some in _batches(list(wanted)):
+        for some in batches(list(wanted)):
             items = {(item["pk"], item["sk"]): item for item in self._items.get_all(some)}
             for at in some:
                 entry, place = wanted[at]
@@ -174,7 +174,7 @@ class StoredScene:
                     self._holes[entry.capture] = self._holes.get(entry.capture, 0) + 1
                     gone.append(entry)
                 else:
-                    table = _read(item, entry)
+                    table = read_item(item, entry)
                 self._segments[place] = table
                 self._held += len(table)
             if self._held > self._most_flows:
@@ -197,7 +197,7 @@ def look(scene: StoredScene, judge: Callable[[StoredScene], T]) -> T:
             continue
 
 
-def _told_apart(entries: list[Entry]) -> list[Entry]:
+def told_apart(entries: list[Entry]) -> list[Entry]:
     """The entries, where captures of one folder that overlap in time are of sensors of their own, as on the laptop.
 
     A folder names its sensor, but people do put captures of several into one. If these went for one sensor, what one
@@ -218,11 +218,13 @@ def _told_apart(entries: list[Entry]) -> list[Entry]:
     return [renamed.get(entry.capture, entry) for entry in entries]
 
 
-def _batches(keys: list[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
+def batches(keys: list[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
+    """The keys, as many at a time as are read before they are counted."""
     return (keys[at : at + _TOGETHER] for at in range(0, len(keys), _TOGETHER))
 
 
-def _read(item: dict[str, Any], entry: Entry) -> FlowTable:
+def read_item(item: dict[str, Any], entry: Entry) -> FlowTable:
+    """The flows of an item. Raises StoreError, with the item and its capture named."""
     try:
         return segments.read(bytes(item["data"]), entry.census.sensor, entry.census.piece)
     except (StoreError, KeyError, TypeError) as error:
@@ -257,7 +259,7 @@ def _joins(table: FlowTable, ones: Sequence[Address], others: Sequence[Address])
     return mask
 
 
-def _once(table: FlowTable) -> FlowTable:
+def once(table: FlowTable) -> FlowTable:
     """The flows of one capture, each once, with all quotes of its copies.
 
     A record holds one innermost packet, hence the place of the first packet names a flow of a capture.

@@ -110,6 +110,8 @@ def floods(
         _tell_unproven(answers, speaker)
     if report is not None:
         _write_page(Path(report), found, speaker)
+    if not found.floods:
+        speaker.note("no floods")
     if as_json:
         for flood in found.floods:
             click.echo(json.dumps(flood_record(flood, found)))
@@ -118,8 +120,6 @@ def floods(
             click.echo(line)
     elif found.floods:
         print_table(COLUMNS, [_row(flood) for flood in found.floods])
-    else:
-        speaker.note("no floods: nothing answered us that we did not ask")
     click.get_current_context().exit(speaker.exit_code)
 
 

@@ -25,6 +25,9 @@ STEP = 16 * 1024
 #: Expanded bytes taken at a time: how far a stream can go over its limits before that is noticed.
 MOST_AT_ONCE = 2**20
 
+#: Members that begin nearer to each other than this many expanded bytes are not told apart (`Expanded.member_of`).
+MEMBER_APART = 2**20
+
 #: A zstd frame that needs a larger window than this is refused; it is what the zstd command allows without asking.
 ZSTD_WINDOW = 2**27
 
@@ -191,19 +194,35 @@ class Expanded:
     stopped      the limit that ended it, None if none did
     """
 
-    def __init__(self, stream: BinaryIO, name: str, limits: Limits) -> None:
+    def __init__(
+        self,
+        stream: BinaryIO,
+        name: str,
+        limits: Limits,
+        *,
+        compression_told: str | None = None,
+        member: tuple[int, int] = (0, 0),
+    ) -> None:
+        """`stream` begins with a member: the first one of a capture, or the one that `member` names.
+
+        How it is compressed is told by its content, unless `compression_told` says it ("" for not at all): in the
+        middle of a capture anything may look like anything.
+        """
         self._stream = stream
         self._name = name
         self._limits = limits
         self._input = b""
-        while len(self._input) < LONGEST_MAGIC and (data := stream.read(STEP)):
-            self._input += data
+        self.compression = "" if compression_told is None else compression_told
+        if compression_told is None:
+            while len(self._input) < LONGEST_MAGIC and (data := stream.read(STEP)):
+                self._input += data
+            self.compression = compression(self._input)
         self._taken = len(self._input)
-        self.compression = compression(self._input)
         self._ended = False
         self._looked: bytes = b""
-        self._out = 0
-        self.position = 0
+        self._begin = member
+        self._members = [member]
+        self._out = self.position = member[1]
         self.trouble = ""
         self.stopped: LimitExceeded | None = None
         if self.compression:
@@ -246,6 +265,20 @@ class Expanded:
         self.position += filled - len(ready)
         return filled
 
+    def member_of(self, offset: int) -> tuple[int, int]:
+        """Where a member begins at or before `offset` of the expanded stream, in the compressed and the expanded one.
+
+        It is the last such, or one that begins less than MEMBER_APART bytes before it. The ones before are forgotten.
+        """
+        while len(self._members) > 1 and self._members[1][1] <= offset:
+            del self._members[0]
+        return self._members[0]
+
+    def give_back(self, data: bytes | bytearray) -> None:
+        """Takes back the last bytes that were handed out: they come next."""
+        self._looked = bytes(data) + self._looked
+        self.position -= len(data)
+
     def skip(self, size: int) -> int:
         """Reads `size` bytes away, piece by piece; how many there were."""
         start = self.position
@@ -271,7 +304,9 @@ class Expanded:
         reason = ""
         if self._out > limits.expanded_bytes:
             reason = f"more than {limits.expanded_bytes} expanded bytes (limit expanded_bytes)"
-        elif self.compression and self._out > max(limits.ratio_from, limits.expansion_ratio * self._taken):
+        elif self.compression and self._out - self._begin[1] > max(
+            limits.ratio_from, limits.expansion_ratio * self._taken
+        ):
             reason = f"expands more than {limits.expansion_ratio} times (limit expansion_ratio)"
         if reason:
             self.stopped = LimitExceeded(self._name, self._out, reason)
@@ -323,6 +358,8 @@ class Expanded:
         if rest.startswith(self._magic) or (self.compression == "zstd" and rest[1:4] == SKIPPABLE):
             self._member = self._new()
             self._input = rest
+            if self._out - self._members[-1][1] >= MEMBER_APART:
+                self._members.append((self._begin[0] + self._taken - len(rest), self._out))
         else:
             self._end(
                 f"{len(rest)} bytes or more behind the {self.compression} stream are no such stream" if rest else ""

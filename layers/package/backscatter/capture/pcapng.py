@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from backscatter.capture.layout import Interface, Layout, Section
 from backscatter.capture.packetblocks import packet_run
 from backscatter.capture.records import Record, Walk
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from backscatter.capture.limits import Limits
     from backscatter.capture.records import Buffer
@@ -23,6 +26,9 @@ MOST_SINGLY = 1024
 
 #: Type, length and the length repeated at the end.
 FRAME = 12
+
+#: What a layout has besides sections and interfaces, for those that are read on in.
+_EMPTY = {"container": "pcapng", "compression": "", "header": 16, "swapped": False}
 
 # options of the interface description and of the statistics block
 IF_TSRESOL, IF_TSOFFSET, ISB_IFDROP, ISB_OSDROP = 9, 14, 5, 7
@@ -122,6 +128,32 @@ class PcapngWalker:
         """How many interfaces were described so far in the section."""
         return len(self._interfaces)
 
+    @property
+    def standing(self) -> dict[str, Any]:
+        """What somebody who walks on from here has to know, as plain JSON."""
+        section = self._current()
+        layout = Layout("pcapng", sections=[section]).to_json()
+        return {
+            "interfaces": layout["interfaces"],
+            "sections": layout["sections"],
+            "number": self._number,
+            "before": self._before,
+            "torn": self._torn,
+            "uncertain": self._uncertain,
+        }
+
+    def resume(self, standing: Mapping[str, Any]) -> None:
+        """Walk on where `standing` was taken."""
+        (self._section,) = Layout.from_json({**_EMPTY, **standing}).sections
+        self._interfaces = list(self._section.interfaces)
+        self._number, self._before = int(standing["number"]), int(standing["before"])
+        self._torn, self._uncertain = bool(standing["torn"]), bool(standing["uncertain"])
+
+    @property
+    def drops(self) -> dict[tuple[int, int], int]:
+        """What the interfaces say was dropped, by the number of the section and of the interface."""
+        return dict(self._drops)
+
     def tear(self) -> None:
         """Notes that blocks of the section were lost, interface descriptions perhaps among them."""
         self._torn = True
@@ -145,19 +177,26 @@ class PcapngWalker:
             self._section = Section(self._section.start, self._section.order, tuple(self._interfaces))
         return self._section
 
-    def walk(self, data: bytearray, start: int, base: int, most: int) -> Walk:
-        """Walks blocks of `data` from index `start` on, at most `most` packets; `base` is the offset of data[0]."""
+    def walk(self, data: bytearray, start: int, base: int, most: int, stop: int = sys.maxsize) -> Walk:
+        """Walks blocks of `data` from index `start` on, at most `most` packets; `base` is the offset of data[0].
+
+        No block that begins at or behind index `stop` is walked.
+        """
         run = None
         if self._interfaces and not self._uncertain:
             run = packet_run(data, start, base, self._current(), self._limits.block_bytes, most)
         if run:
             block, at = run
-            self._before = int(block.time[-1])
-            return Walk(at=at, block=block)
+            if len(block) and block.offset[-1] - base >= stop:
+                inside = int(np.searchsorted(block.offset, base + stop))
+                block, at = block.part(slice(inside)), int(block.offset[inside]) - base
+            if len(block):
+                self._before = int(block.time[-1])
+            return Walk(at=at, block=block if len(block) else None)
         walk, at, end = Walk(at=start), start, len(data)
         # not too far: behind what is read one by one the next run may begin
         most = min(most, MOST_SINGLY)
-        while len(walk.records) < most and not walk.lie:
+        while len(walk.records) < most and not walk.lie and at < stop:
             walk.at = at
             if at + FRAME > end:
                 walk.wants = FRAME

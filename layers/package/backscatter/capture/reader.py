@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
@@ -14,14 +14,14 @@ from backscatter.capture.limits import Limits
 from backscatter.capture.pcap import FILE_HEADER, pcap_layout, walk_pcap
 from backscatter.capture.pcapng import PcapngWalker, section_order
 from backscatter.capture.record import Damage, RecordBlock
+from backscatter.capture.records import Walk
 from backscatter.capture.resync import CUT_SHORT, Blocks, Headers, Inspection, cut_short
 from backscatter.capture.seems import seems
 from backscatter.errors import LimitExceeded, NotACapture
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from backscatter.capture.records import Walk
+    from collections.abc import Iterator, Mapping
+    from typing import Any
 
 #: Bytes of the expanded stream held at a time, and records in one block.
 CHUNK = 8 * 2**20
@@ -36,6 +36,23 @@ NO_TIMES = np.zeros(0, np.int64)
 MOST_DAMAGE = 1000
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a reader stands between two records: what somebody who reads on from there has to know.
+
+    at      offset of the next record's header in the expanded stream
+    last    time (ns) of the record before, None where there is none
+    walker  of pcapng: `PcapngWalker.standing`; None of pcap
+    member  where the compressed member begins that `at` lies in, or one before it: offset in the object and in the
+            expanded stream
+    """
+
+    at: int
+    last: int | None = None
+    walker: Mapping[str, Any] | None = None
+    member: tuple[int, int] = (0, 0)
+
+
 class Reader:
     """A capture being read. Everything but `blocks` is complete once the last block was taken.
 
@@ -43,6 +60,8 @@ class Reader:
     layout    how its records can be read again by offset
     damage    what could not be read, in order of offset
     stopped   the limit that ended the reading early, if one did; it is in `damage` too
+    begin     offset of the first record, None where none was looked for or found
+    standing  where it stopped, if it was told to stop somewhere and did not come to the end before
     """
 
     def __init__(self, source: Expanded, name: str, layout: Layout, limits: Limits) -> None:
@@ -57,6 +76,29 @@ class Reader:
         self.layout = layout
         self.damage: list[Damage] = []
         self.stopped: LimitExceeded | None = None
+        self.begin: int | None = None
+        self.standing: Standing | None = None
+        self._searching = self._going_on = False
+
+    def go_on(self, standing: Standing) -> None:
+        """Read on where another reader stood. The source has to be there."""
+        self._going_on, self.begin, self._last = True, standing.at, standing.last
+        if self._walker and standing.walker:
+            self._walker.resume(standing.walker)
+
+    def search(self, walker: Mapping[str, Any] | None) -> None:
+        """Begin at the first record that is found in the source, which may begin anywhere in a capture.
+
+        `walker` is what is believed of the section that it begins in (`Standing.walker`).
+        """
+        self._going_on = self._searching = True
+        if self._walker and walker:
+            self._walker.resume(walker)
+
+    @property
+    def drops(self) -> Mapping[tuple[int, int], int]:
+        """What the interfaces say was dropped, by the number of the section and of the interface."""
+        return self._walker.drops if self._walker else {}
 
     @property
     def expanded(self) -> int:
@@ -68,14 +110,17 @@ class Reader:
         """Packets that the capturing side says it dropped; None where it says nothing, as pcap always does."""
         return self._walker.dropped if self._walker else None
 
-    def blocks(self) -> Iterator[RecordBlock]:
+    def blocks(self, until: int = sys.maxsize) -> Iterator[RecordBlock]:
         """The records, at most CHUNK bytes (or one record, if it is longer) and MOST_RECORDS at a time.
 
-        Never raises for what the capture says: what cannot be read goes into `damage`, what came before is kept.
+        Those only whose header begins before byte `until` of the expanded stream; then `standing` tells where it goes
+        on. Never raises for what the capture says: what cannot be read goes into `damage`, what came before is kept.
         """
-        data, base = bytearray(), 0
-        if not self._walker:
+        data, base = bytearray(), self._source.position
+        if not self._walker and not self._going_on:
             base = len(self._source.read(FILE_HEADER))
+        if not self._searching and self.begin is None:
+            self.begin = base
         wants, ended = 1, False
         while not ended:
             held = data
@@ -86,8 +131,12 @@ class Reader:
             del data[len(held) + got :]
             at, wants = 0, 0
             while not wants:
-                if self._hole is None:
-                    walk = self._walk(data, at, base, ended=ended)
+                if base + at >= until and self._hole is None:
+                    self._source.give_back(data[at:])
+                    self._stand(base + at)
+                    return
+                if self._hole is None and not self._searching:
+                    walk = _cut(self._walk(data, at, base, until, ended=ended), data, base, until)
                     yield from self._told(data, base, walk)
                     at, wants = self._astray(walk, data, base, ended=ended)
                 else:
@@ -97,9 +146,17 @@ class Reader:
         if self._walker:
             self._walker.close()
 
-    def _walk(self, data: bytearray, at: int, base: int, *, ended: bool) -> Walk:
+    def _stand(self, at: int) -> None:
+        """Notes where it stops: before the record at `at`, or without having found any."""
+        if not self._searching:
+            walker = self._walker.standing if self._walker else None
+            self.standing = Standing(at, self._last, walker, self._source.member_of(at))
         if self._walker:
-            return self._walker.walk(data, at, base, MOST_RECORDS)
+            self._walker.close()
+
+    def _walk(self, data: bytearray, at: int, base: int, until: int, *, ended: bool) -> Walk:
+        if self._walker:
+            return self._walker.walk(data, at, base, MOST_RECORDS, until - base)
         walk = walk_pcap(data, at, base, self.layout, self._limits, MOST_RECORDS)
         return Inspection(walk, self._headers(data, ended=ended), self._last).mended() if walk.told(data) else walk
 
@@ -142,6 +199,8 @@ class Reader:
 
     def _closed(self, base: int, found: int) -> int:
         """Notes what the hole that ends at index `found` cost."""
+        if self._searching:
+            self._searching, self.begin = False, base + found
         if self._hole:
             offset, lie = self._hole
             if self._held:
@@ -198,6 +257,21 @@ class Reader:
             lie = f"{CUT_SHORT}{trouble}; {lie.removeprefix(CUT_SHORT)}"
         if lie:
             self._note(Damage(offset, end - offset, lie, self._last))
+
+
+def _cut(walk: Walk, data: bytearray, base: int, until: int) -> Walk:
+    """The walk as if it had stopped at the first record that begins at byte `until` of the stream or behind it."""
+    block = walk.told(data)
+    places = [base + walk.at, *(base + index for index, _, _ in walk.skipped)]
+    places += [] if walk.held is None else walk.held.offset.tolist()
+    if block is not None:
+        places += block.offset[block.offset >= until][:1].tolist()
+    at = min((place for place in places if place >= until), default=None)
+    if at is None:
+        return walk
+    kept = None if block is None else block.part(slice(int(np.searchsorted(block.offset, at))))
+    skipped = [some for some in walk.skipped if base + some[0] < at]
+    return Walk(at=at - base, block=kept if kept is not None and len(kept) else None, skipped=skipped)
 
 
 def open_capture(stream: BinaryIO, name: str, limits: Limits | None = None) -> Reader:

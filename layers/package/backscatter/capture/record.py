@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -33,6 +33,11 @@ class RecordBlock:
 
     def __len__(self) -> int:
         return len(self.body)
+
+    def part(self, which: slice | NDArray[np.int64]) -> RecordBlock:
+        """Some of the records, over the same bytes."""
+        columns = ("body", "caplen", "wirelen", "time", "offset", "linktype")
+        return replace(self, **{name: getattr(self, name)[which] for name in columns})
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ Nothing here looks at a byte more often than a few times, whatever a capture hol
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from backscatter.capture.record import RecordBlock
     from backscatter.capture.records import Buffer, Walk
 
     Places = NDArray[np.int64]
@@ -239,12 +238,6 @@ class Blocks:
         return search(start, len(self.data) - FRAME + 1, known, self.chains)
 
 
-def _only(block: RecordBlock, which: slice | Places) -> RecordBlock:
-    """Some of the records of a block."""
-    columns = ("body", "caplen", "wirelen", "time", "offset", "linktype")
-    return replace(block, **{name: getattr(block, name)[which] for name in columns})
-
-
 def cut_short(walk: Walk, size: int) -> str:
     """What is wrong where a walk over the last `size` bytes of a stream did not end with them."""
     return f"{CUT_SHORT}the last record needs {walk.wants} bytes or more, {size - walk.at} are there"
@@ -298,7 +291,7 @@ class Inspection:
             walk.found = self._find(count)
             if count and not (self._is_remnant(count) and not 0 <= walk.found < walk.at):
                 count -= 1
-                walk.held = _only(self._block, slice(count, count + 1))
+                walk.held = self._block.part(slice(count, count + 1))
         elif full or not self._headers.ended:
             return self._wait(count, outliers)
         return self._keep(count, outliers)
@@ -373,5 +366,5 @@ class Inspection:
             length = self._headers.size + int(self._block.caplen[index])
             walk.skipped.append((int(self._places[index]), length, "a record's time cannot be right"))
         kept = np.delete(np.arange(count), outliers) if outliers else slice(count)
-        walk.records, walk.block = [], _only(self._block, kept) if count > len(outliers) else None
+        walk.records, walk.block = [], self._block.part(kept) if count > len(outliers) else None
         return walk

@@ -81,7 +81,7 @@ class Decoder:
     def __init__(self, *, vectorised: bool = True) -> None:
         self.scopes: Names[str] = Names("")
         self.tunnels: Names[tuple[str, ...]] = Names(())
-        self._fragments = Fragments()
+        self.fragments = Fragments()
         self._vectorised = vectorised
 
     def decode(self, block: RecordBlock, piece: int = 0) -> Packets:
@@ -140,7 +140,7 @@ class Decoder:
                 quotes.append((index, *(quoted[name] for name in QUOTED)))
             for name, value in row.items():
                 columns[name][index] = value
-        for index, row in self._fragments.late():
+        for index, row in self.fragments.late():
             for name, value in row.items():
                 columns[name][index] = value
         return np.array(quotes, QUOTE)
@@ -158,8 +158,8 @@ class Decoder:
         row |= addresses(ip)
         row |= {"version": ip.version, "proto": ip.proto, "ttl": ip.ttl, "ip_bytes": ip.length}
         if ip.offset:
-            return row | self._fragments.later(scope, ip, time, index), None
+            return row | self.fragments.later(scope, ip, time, index), None
         row |= transport(frame, ip)
         if ip.more:
-            self._fragments.first(scope, ip, row, time)
+            self.fragments.first(scope, ip, row, time)
         return row, quote(frame, ip)

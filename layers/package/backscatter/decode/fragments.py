@@ -8,12 +8,14 @@ what they mean, and nobody but an attacker sends them.
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from backscatter.decode.columns import FRAGMENT, HAS_PORTS, ONE_WAY
 from backscatter.decode.transport import later_fragment
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from backscatter.decode.ip import Ip
     from backscatter.decode.transport import Row
 
@@ -49,13 +51,31 @@ def _columns(ip: Ip, told: Row) -> Row:
 
 
 class Fragments:
-    """First fragments seen lately, by scope, addresses, identification and (IPv4) protocol, and who waits for one."""
+    """First fragments seen lately, by scope, addresses, identification and (IPv4) protocol, and who waits for one.
+
+    missed       later fragments whose first had not been seen: time by key; `missed_more` if there were too many to tell
+    """
 
     def __init__(self) -> None:
+        self.missed: dict[Key, int] = {}
+        self.missed_more = False
         self._firsts: OrderedDict[Key, tuple[int, Row]] = OrderedDict()
         self._waiting: dict[Key, list[_Waiting]] = {}
         self._count = 0
         self._late: list[tuple[int, Row]] = []
+
+    def remembered(self) -> list[list[Any]]:
+        """The first fragments, the oldest first, as plain JSON."""
+        return [[list(key), time, told] for key, (time, told) in self._firsts.items()]
+
+    def remember(self, firsts: Iterable[Sequence[Any]]) -> None:
+        """First fragments that another decoder saw before, as `remembered` told them."""
+        for (scope, src, dst, ident, proto), time, told in firsts:
+            key = str(scope), int(src), int(dst), int(ident), int(proto)
+            self._firsts[key] = int(time), {str(name): int(value) for name, value in told.items()}
+            self._firsts.move_to_end(key)
+            if len(self._firsts) > MOST_FIRSTS:
+                self._firsts.popitem(last=False)
 
     def first(self, scope: str, ip: Ip, row: Row, time: int) -> None:
         """Remembers what the first fragment told, also for those of its block that came before it."""
@@ -77,6 +97,10 @@ class Fragments:
         seen, told = self._firsts.get(key, (0, None))
         if told is not None and abs(time - seen) <= LIFETIME:
             return _columns(ip, told)
+        if len(self.missed) < MOST_WAITING:
+            self.missed.setdefault(key, time)
+        else:
+            self.missed_more = True
         if self._count < MOST_WAITING:
             self._count += 1
             self._waiting.setdefault(key, []).append(_Waiting(index, ip, time))

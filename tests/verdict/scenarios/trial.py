@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from tests.verdict.scenarios import attempts, datagrams, forged, genuine, others  # noqa: F401  they fill KINDS
+from tests.verdict.scenarios import attempts, datagrams, forged, genuine, others, tricks  # noqa: F401  they fill KINDS
 from tests.verdict.scenarios.story import KINDS, Kind, Story
 from tests.verdict.scenarios.world import EPOCH, SECOND, World, captured
 

@@ -74,7 +74,7 @@ class Side(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """A packet that an ICMP error quotes. `sent_by_us`: its source is the local end."""
+    """A packet that ICMP errors quote, so many as `count`. `sent_by_us`: its source is the local end."""
 
     sent_by_us: bool
     proto: int
@@ -84,6 +84,7 @@ class Quote:
     has_ports: bool
     time: int
     place: Place
+    count: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -227,6 +228,7 @@ def _quotes(table: FlowTable, index: NDArray[np.int64], local: Collection[Addres
                 has_ports=bool(quote["has_ports"]),
                 time=int(quote["time"]),
                 place=_places(table, [int(quote["place"])])[0],
+                count=int(quote["count"]),
             )
         )
     return {row: tuple(quotes) for row, quotes in found.items()}

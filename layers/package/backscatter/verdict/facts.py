@@ -308,6 +308,15 @@ class Facts:
         """Whether our side answered with an ICMP error that quotes a packet of theirs."""
         return any(not quote.sent_by_us for quote in self.conversation.quotes)
 
+    @cached_property
+    def refused_too_often(self) -> bool:
+        """Whether more of our ICMP errors quote their packets than they sent packets: such errors refuse nothing."""
+        told: dict[tuple[str, str], int] = {}
+        ours = {quote for quote in self.conversation.quotes if not quote.sent_by_us}
+        for flow in self.conversation.errors:
+            told[flow.view] = told.get(flow.view, 0) + sum(quote.count for quote in flow.quotes if quote in ours)
+        return max(told.values(), default=0) > self.total(lambda flow: flow.remote.packets)
+
     @property
     def told_by_icmp(self) -> bool:
         """Whether somebody's ICMP error quotes a packet of ours on this tuple."""

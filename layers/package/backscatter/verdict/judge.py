@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from backscatter.finding.model import Finding, Tuple
-    from backscatter.verdict.conversation import Conversation
+    from backscatter.verdict.conversation import Conversation, SeenFlow
     from backscatter.verdict.scene import Scene
     from backscatter.verdict.settings import Settings
 
@@ -43,6 +43,9 @@ MOST_CONVERSATIONS, MOST_LEADS = 20_000, 200
 
 #: The most dangerous first.
 DANGER = {label: rank for rank, label in enumerate(Label)}
+
+#: One bare RST of ours in so many conversations with a remote may have lost the SYN+ACK that it refused.
+STRAYS = 50
 
 #: Labels that say that our host took part: with one of these elsewhere, backscatter is a conflict (R19).
 CONTACT = frozenset({Label.CONNECTION_ESTABLISHED, Label.CONNECTION_ATTEMPTED})
@@ -206,10 +209,9 @@ class Bench:
         What is backscatter is none of these, so it need not be told apart from itself.
         """
         if remote not in self._contacted:
-            self._contacted[remote] = any(
-                _took_part(self._facts(conversation, remote))
-                for conversation in self.gathered(remote, Wanted()).conversations
-            )
+            others = [self._facts(one, remote) for one in self.gathered(remote, Wanted()).conversations]
+            strays = sum(_strayed(facts) for facts in others)
+            self._contacted[remote] = strays > max(1, len(others) // STRAYS) or any(map(_took_part, others))
         return self._contacted[remote]
 
     def _facts(self, conversation: Conversation, remote: frozenset[Address], *, contacted: bool = False) -> Facts:
@@ -231,10 +233,29 @@ class Bench:
 
 
 def _took_part(facts: Facts) -> bool:
-    """Whether the local end began it, or went on in it where nothing shows that they did: an idle session, say."""
+    """Whether the local end began it, or went on in it where nothing shows that they did: an idle session, say.
+
+    What it sent to nobody's question counts too, and what cannot be read of what it sent.
+    """
     if facts.local_went_on and not facts.local_accepted:
         return True
+    alone = facts.local_spoke and not facts.remote_spoke
+    if (alone and not _strayed(facts)) or facts.any(lambda flow: flow.local.opaque):
+        return True
     return any(rule.matches(facts) for rule in RULES if rule.label in CONTACT)
+
+
+def _strayed(facts: Facts) -> bool:
+    """Whether all of it is one bare RST of ours: the SYN+ACK that it refuses was lost, or there never was one."""
+    return facts.is_tcp and not facts.remote_spoke and facts.total(_strays) == 1 and not facts.any(_says_more)
+
+
+def _strays(flow: SeenFlow) -> int:
+    return flow.local.bare_rsts
+
+
+def _says_more(flow: SeenFlow) -> bool:
+    return flow.local.packets != flow.local.bare_rsts or flow.local.payload > 0
 
 
 def _in_vlan(judged: Judgements, vlan: tuple[int, ...]) -> Judgements:

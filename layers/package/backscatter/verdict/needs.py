@@ -88,6 +88,9 @@ SYNACK_FIRST = _is(lambda facts: facts.answer_first or facts.local_syn, "their S
 ANSWERS_ONLY = Need(lambda facts: facts.answers_only, _more_than_answers)
 EXACT = Need(lambda facts: facts.exact or (facts.local_syn and facts.exact_but_for_syns), _not_exact)
 RESET_WITH_ACK = _is(lambda facts: facts.reset_with_ack, "our RST+ACK does not fit their SYN+ACK")
+REFUSED_ONCE_EACH = _is(
+    lambda facts: not facts.refused_too_often, "we sent more ICMP errors about their packets than they sent packets"
+)
 REPEATED = _is(lambda facts: facts.repeated, "their SYN+ACK came once only")
 NEVER_BEFORE = _is(lambda facts: not facts.seen_before, "the same ends met before")
 NOT_TOLD_BY_ICMP = _is(lambda facts: not facts.told_by_icmp, "an ICMP error quotes a packet of ours to them")

@@ -298,7 +298,12 @@ RULES: tuple[Rule, ...] = (
         85,
         "As R4, but we answered with an ICMP unreachable that quotes the SYN+ACK; full look-back.",
         "{remote} answered a SYN that {local} never sent, and our side refused the answer with an ICMP error.",
-        (Way((_accepted, _silent, lambda facts: facts.refused_by_icmp), (*needs.UNASKED, *needs.WATCHED)),),
+        (
+            Way(
+                (_accepted, _silent, lambda facts: facts.refused_by_icmp),
+                (*needs.UNASKED, needs.REFUSED_ONCE_EACH, *needs.WATCHED),
+            ),
+        ),
         case="refused by ICMP",
     ),
     Rule(

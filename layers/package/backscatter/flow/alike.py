@@ -88,39 +88,44 @@ def _are_short(halves: Halves) -> Bools:
 def _words(halves: Halves, short: Ints) -> Words:
     """(short conversations, 1 + 2 * SHORT): all that matters of each. Words of packets that are not there are zero."""
     length = halves.shape.length
-    begin, count = halves.begin[0::2][short], (length[0::2] + length[1::2])[short]
-    at = begin[:, None] + np.arange(SHORT)
-    there = np.arange(SHORT) < count[:, None]
-    at = np.where(there, at, begin[:, None])
+    begin, ours = halves.begin[0::2][short], length[0::2][short]
+    count = ours + length[1::2][short]
+    step = np.arange(SHORT)
+    at = begin[:, None] + np.where(step < count[:, None], step, 0)
     words = np.empty((len(short), 1 + 2 * SHORT), np.uint64)
-    words[:, 0] = _order(np.where(there, halves.pos[at], -1)) << 6 | length[0::2][short] << 3 | count
-    flags, is_dst = halves.flags[at], (halves.half[at] & 1).astype(np.bool_)
-    seq, told = halves.seq[at], (flags & (ACK | RST)) == ACK
-    ack = np.where(told, halves.ack[at], np.uint32(0))
-    # src's numbers and dst's acks are on one ruler, dst's numbers and src's acks on the other
-    ours = seq[:, 0]
-    opens = np.minimum(length[0::2][short], SHORT - 1)  # dst's first packet, where it has any
-    theirs = np.where(count > opens, seq[np.arange(len(short)), opens], halves.ack[begin])
-    rulers = np.stack((ours, theirs), axis=1)
-    row = np.arange(len(short))[:, None]
-    seq -= rulers[row, is_dst.view(np.uint8)]
-    ack -= np.where(told, rulers[row, (~is_dst).view(np.uint8)], np.uint32(0))
-    words[:, 1::2] = seq.astype(np.uint64) << _HALF | ack
-    # a closed port's answer has the number 0 itself
-    traits = (halves.seq[at] == 0) & ((flags & RST) != 0)
-    traits = traits.view(np.uint8) << np.uint8(1) | halves.opaque[at].view(np.uint8)
-    traits = traits << np.uint8(1) | (halves.window[at] == 0).view(np.uint8)
-    words[:, 2::2] = halves.payload[at].astype(np.uint64) << _HALF | flags.astype(np.uint64) << np.uint64(8) | traits
-    words[:, 1:][~there.repeat(2, axis=1)] = 0
+    words[:, 0] = _order(halves.pos[at], count) << 6 | ours << 3 | count
+    words[:, 1:] = _packet_words(halves).view("V16")[:, 0][at].view(np.uint64)
+    for nth in range(1, SHORT):
+        words[count <= nth, 1 + 2 * nth : 3 + 2 * nth] = 0
     return words
 
 
-def _order(pos: Ints) -> Ints:
-    """Which of two packets came first, a bit for each two; of those that are not there, -1, it means nothing."""
+def _packet_words(halves: Halves) -> NDArray[np.uint32]:
+    """(packets, 4): of each all that matters but its place among the others."""
+    flags = halves.flags
+    # src's numbers and dst's acks are on one ruler, dst's numbers and src's acks on the other
+    rulers = np.empty(halves.count, np.uint32)
+    begin = halves.begin[0::2]
+    rulers[0::2], rulers[1::2] = halves.seq[begin], halves.ack[begin]
+    rulers[halves.present] = halves.seq[halves.start]
+    words = np.empty((len(flags), 4), np.uint32)
+    words[:, 0] = halves.seq - rulers[halves.half]
+    words[:, 1] = halves.ack - rulers[halves.half ^ 1]
+    words[(flags & (ACK | RST)) != ACK, 1] = 0  # it means nothing there
+    words[:, 2] = halves.payload
+    traits = (halves.window == 0).view(np.uint8) | halves.opaque.view(np.uint8) << np.uint8(1)
+    # a closed port's answer has the number 0 itself
+    traits |= ((halves.seq == 0) & ((flags & RST) != 0)).view(np.uint8) << np.uint8(2)
+    words[:, 3] = flags.astype(np.uint16) << np.uint16(8) | traits
+    return words
+
+
+def _order(pos: Ints, count: Ints) -> Ints:
+    """Which of two packets came first, a bit for each two that are there; `pos` is (conversations, SHORT)."""
     order = np.zeros(len(pos), np.int64)
-    for one in range(SHORT):
-        for other in range(one + 1, SHORT):
-            order = order << 1 | (pos[:, one] < pos[:, other])
+    for other in range(1, SHORT):
+        for one in range(other):
+            order = order << 1 | ((pos[:, one] < pos[:, other]) & (other < count))
     return order
 
 

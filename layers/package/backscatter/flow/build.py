@@ -228,7 +228,10 @@ def _of_tcp(halves: Halves) -> OfTcp:
         of_all = OfTcp(
             of_some.histories[found.like],
             of_some.states[found.like],
-            {name: column[like] for name, column in of_some.columns.items()},
+            {
+                name: column[like] if column.any() else np.zeros(halves.count, column.dtype)
+                for name, column in of_some.columns.items()
+            },
         )
     of_all.columns.update(number_columns(halves, firsts))
     return of_all

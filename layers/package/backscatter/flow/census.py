@@ -203,15 +203,16 @@ class Losses:
 
     def add(self, rows: NDArray[np.void]) -> None:
         """Count more flows (array of FLOW)."""
-        segments, lost = (rows[f"src_{name}"] + rows[f"dst_{name}"].astype(np.int64) for name in ("segments", "lost"))
-        some = np.flatnonzero((segments | lost) != 0)
-        some = some[~is_candidate(rows[some])]
-        keys = rows["src_places"][some, 0] >> PLACE_BITS << 32 | rows["scope"][some]
-        found, inverse = np.unique(keys, return_inverse=True)
-        sums = np.stack([np.bincount(inverse, part[some], len(found)) for part in (segments, lost)], axis=1)
-        for key, pair in zip(found.tolist(), sums.astype(np.int64), strict=True):
-            owner = key >> 32, key & 0xFFFFFFFF
-            self._sums[owner] = self._sums.get(owner, 0) + pair
+        told = ~is_candidate(rows)
+        owner = (rows["src_places"][:, 0] >> PLACE_BITS << 32 | rows["scope"])[told]
+        counts = np.stack(
+            [(rows[f"src_{name}"] + rows[f"dst_{name}"].astype(np.int64))[told] for name in ("segments", "lost")]
+        )
+        found = owner[:1] if (owner == owner[:1]).all() else np.unique(owner)
+        for key in found.tolist():
+            piece, scope = key >> 32, key & 0xFFFFFFFF
+            here = counts if len(found) == 1 else counts[:, owner == key]
+            self._sums[piece, scope] = self._sums.get((piece, scope), 0) + here.sum(axis=1)
 
     def of(self, piece: int, scope: int) -> tuple[int, int]:
         """Segments and losses of a scope in a piece."""

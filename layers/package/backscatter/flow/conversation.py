@@ -305,14 +305,18 @@ def _fell_silent(packets: Packets, taken: Ints | None, runs: _Runs) -> Bools:
     """Tuples whose packets span more than the time-out."""
     at = np.flatnonzero(runs.new_half)
     begins = np.flatnonzero(runs.new_flow[at])
+    silent = np.zeros(len(begins), np.bool_)
     time = packets["time"] if taken is None else packets["time"][taken]
-    if not len(time) or _elapsed(time[:1], time[-1:])[0] <= OTHER_IDLE:  # they stand in the order of time
-        return np.zeros(len(begins), np.bool_)
-    last = np.append(at[1:], len(runs.order)) - 1
+    whole = _elapsed(time[:1], time[-1:])[0]  # they stand in the order of time
+    if whole <= OTHER_IDLE:
+        return silent
     first = np.minimum.reduceat(runs.order[at], begins)
-    span = _elapsed(time[first], time[np.maximum.reduceat(runs.order[last], begins)])
     is_tcp = packets["proto"][first if taken is None else taken[first]] == TCP
-    silent: Bools = span > np.where(is_tcp, TCP_IDLE, OTHER_IDLE).astype(np.uint64)
+    last = np.append(at[1:], len(runs.order)) - 1
+    last = np.maximum.reduceat(runs.order[last], begins)
+    some = np.flatnonzero(~is_tcp) if whole <= TCP_IDLE else np.arange(len(begins))
+    idle = np.where(is_tcp[some], TCP_IDLE, OTHER_IDLE).astype(np.uint64)
+    silent[some] = _elapsed(time[first[some]], time[last[some]]) > idle
     return silent
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from backscatter.cli import options
+from backscatter.cli import options, remote
 from backscatter.cli.local import read_captures
 from backscatter.cli.main import examples
 from backscatter.cli.source import sources
@@ -43,14 +43,25 @@ COLUMNS = (
     epilog=examples(
         "backscatter flows capture.pcap --host 193.109.122.67 --proto tcp",
         "backscatter flows capture.pcap --summary --json",
+        "backscatter flows --stack backscatter --host 10.0.0.5 --since 2026-11-22T00:00:00Z",
     ),
 )
-@options.captures
+@options.captures_or_stack
+@remote.stack_option
+@remote.most_items_option
 @options.filters
 @click.option("--summary", is_flag=True, help="Totals instead of flows.")
 @options.as_json
-def flows(captures: tuple[str, ...], *, summary: bool, as_json: bool, **chosen: Any) -> None:
-    """Print the flows of captures, ordered by start.
+def flows(
+    captures: tuple[str, ...],
+    *,
+    stack_name: str | None,
+    most_items: int,
+    summary: bool,
+    as_json: bool,
+    **chosen: Any,
+) -> None:
+    """Print the flows of captures, or of a deployed store, ordered by start.
 
     SRC is whoever sent the first packet that was seen. PACKETS, BYTES and FLAGS are what SRC sent / what DST sent.
     Files that follow each other in time are pieces of one sensor; files that overlap are different views of the
@@ -58,8 +69,19 @@ def flows(captures: tuple[str, ...], *, summary: bool, as_json: bool, **chosen: 
 
     Filters repeat as OR, different filters join as AND. With --summary, `packets`, `flows`, `first`, `last` and
     `seconds` are of what the filters leave; all else, and everything where nothing is filtered, is of the whole files.
+
+    With --stack the catalogue of the store tells which captures can hold what is asked for, and only these are read;
+    without --since, those of the last 24 hours. What is missing from the store is said on stderr: exit code 1.
     """
+    remote.either(captures, stack_name)
     wanted, speaker = options.chosen_filter(**chosen), Speaker()
+    if stack_name is not None:
+        search, table = remote.find(remote.opened(stack_name), wanted, speaker, most_items)
+        if summary:
+            _print_totals(remote.totals(search, table), as_json=as_json)
+        else:
+            _print_flows(table, as_json=as_json)
+        click.get_current_context().exit(speaker.exit_code)
     with contextlib.ExitStack() as stack:
         found = sources(captures, speaker, stack)
         if summary:

@@ -28,6 +28,7 @@ from backscatter.errors import BackscatterError
 COMMANDS = {
     "flows": "backscatter.cli.flows:flows",
     "packets": "backscatter.cli.packets:packets",
+    "captures": "backscatter.cli.captures:captures",
     "triage": "backscatter.cli.triage:triage",
     "floods": "backscatter.cli.floods:floods",
     "demo": "backscatter.cli.demo:demo",

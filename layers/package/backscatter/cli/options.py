@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from datetime import UTC, timedelta, timezone, tzinfo
 from typing import TYPE_CHECKING, Any, TypeVar
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import click
 
@@ -69,6 +71,20 @@ def read_moment(text: str) -> int:
     return moment
 
 
+def read_zone(text: str) -> tzinfo:
+    """An offset from UTC such as +02:00, or the name of a zone, as far as this machine knows it."""
+    told = re.fullmatch(r"(?P<sign>[+-])(?P<hours>[01]\d):?(?P<minutes>[0-5]\d)", text, re.ASCII)
+    if told is not None:
+        offset = timedelta(hours=int(told["hours"]), minutes=int(told["minutes"]))
+        return timezone(-offset if told["sign"] == "-" else offset)
+    if text.upper() in ("UTC", "Z"):
+        return UTC
+    try:
+        return ZoneInfo(text)
+    except (ValueError, OSError, ZoneInfoNotFoundError):
+        raise ValueError(f"{text!r} is no offset such as +02:00, and no zone that this machine knows") from None
+
+
 _TUPLE = re.compile(r"\s*(?P<proto>[\w-]+)\s+(?P<a>\S+?)\s*-?>\s*(?P<b>\S+)\s*", re.ASCII)
 _END = re.compile(r"\[(?P<six>[^]]+)](?::(?P<port6>\d{1,5}))?|(?P<four>[\d.]+)(?::(?P<port4>\d{1,5}))?|(?P<bare>\S+)")
 _PORTLESS = ("icmp", "icmp6")
@@ -108,6 +124,7 @@ def _read_end(text: str) -> tuple[Address, int | None]:
 
 
 captures = click.argument("captures", metavar="CAPTURE...", nargs=-1, required=True)
+captures_or_stack = click.argument("captures", metavar="[CAPTURE...]", nargs=-1)
 as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
 
 _FILTERS = (

@@ -49,11 +49,12 @@ class Speaker:
 
 
 class Meter:
-    """A progress bar over the bytes of files, on stderr: only on a terminal, and only once the work turns out long."""
+    """A progress bar on stderr, over bytes or over things: only on a terminal, and only once work turns out long."""
 
-    def __init__(self, what: str, total: int) -> None:
+    def __init__(self, what: str, total: int, *, of_bytes: bool = True) -> None:
         self._what = what
         self._total = total
+        self._of_bytes = of_bytes
         self._before = 0
         self._since = time.monotonic()
         self._progress: Progress | None = None
@@ -81,10 +82,16 @@ class Meter:
         self._before += size
 
     def _start(self) -> None:
-        from rich.console import Console  # noqa: PLC0415 - short work never needs it
-        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+        from rich import progress  # noqa: PLC0415 - short work never needs it
+        from rich.console import Console  # noqa: PLC0415
 
-        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-        self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
+        amount = progress.DownloadColumn() if self._of_bytes else progress.MofNCompleteColumn()
+        columns = (
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(),
+            amount,
+            progress.TimeRemainingColumn(),
+        )
+        self._progress = progress.Progress(*columns, console=Console(stderr=True), transient=True)
         self._task = self._progress.add_task(self._what, total=self._total, completed=self._before)
         self._progress.start()

@@ -11,7 +11,7 @@ from math import sqrt
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from backscatter.flow.census import Census
     from backscatter.flow.window import Window
@@ -111,7 +111,7 @@ def coverage_of(censuses: Iterable[Census], scope: str, around: Window) -> tuple
         carried = [census.scopes[scope].first for census in pieces if scope in census.scopes]
         if not carried or min(carried) > around.end:
             continue
-        spans = _spans(sorted(pieces, key=lambda census: (census.start, census.end, census.piece)), min(carried))
+        spans = unbroken(sorted(pieces, key=lambda census: (census.start, census.end, census.piece)), min(carried))
         packets = sum(census.scopes[scope].packets for census in pieces if scope in census.scopes)
         found.append(Coverage(sensor, scope, tuple(spans), packets, _loss(pieces, scope, around)))
     return tuple(found)
@@ -132,8 +132,8 @@ def share_seen(coverages: Sequence[Coverage], window: Window) -> float:
     return seen / (window.end - window.start)
 
 
-def _spans(pieces: Sequence[Census], carried: int) -> Iterable[Span]:
-    """Unbroken stretches of pieces in time order, from the first packet of the scope on."""
+def unbroken(pieces: Sequence[Census], carried: int) -> Iterator[Span]:
+    """Unbroken stretches of one sensor's pieces in time order, from the first packet of the scope (ns) on."""
     joined: list[tuple[int, int]] = []
     holes = sorted(hole for piece in pieces for hole in piece.holes)
     for i, piece in enumerate(pieces):

@@ -1,0 +1,82 @@
+"""A deployed store that is empty, has gaps, lost items, or is none at all."""
+
+import json
+import random
+
+import pytest
+from tests.cli.deployed import NOON, SECOND, SINCE, captured, conversation, deployed, flows_of, run
+
+from backscatter.demo.wire import pcap
+
+
+@pytest.fixture
+def store(tmp_path):
+    with deployed(tmp_path) as store:
+        yield store
+
+
+def test_what_is_missing_from_the_store_is_said_and_is_no_absence(store):
+    store.upload("tap/1.pcap", captured(NOON, ["10.0.1.7"]))
+    store.drop("flows#")
+    done = run("flows", "--stack", "ours", "--since", SINCE, "--host", "10.0.1.7", "--json")
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "s3://captures/tap/1.pcap: 1 items are missing from the store" in done.stderr
+
+
+def test_captures_and_a_stack_exclude_each_other_and_one_is_needed(store):
+    assert run("flows").exit_code == 2
+    assert "exclude each other" in run("flows", "a.pcap", "--stack", "ours").stderr
+
+
+def test_a_stack_that_is_not_there_or_not_ours_is_a_line_and_no_traceback(store):
+    done = run("flows", "--stack", "nobody")
+    assert done.exit_code == 2
+    assert "nobody" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "none of Backscatter's" in run("flows", "--stack", "other").stderr
+
+
+def test_no_region_is_told_with_what_to_do(monkeypatch):
+    monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
+    done = run("flows", "--stack", "ours")
+    assert done.exit_code == 2
+    assert "AWS_DEFAULT_REGION" in done.stderr
+
+
+def test_a_timeline_shows_where_nobody_looked(store):
+    for minute in (0, 1, 4):
+        store.upload(f"tap/{minute}.pcap", captured(NOON + minute * 60 * SECOND, [f"10.0.0.{i}" for i in range(1, 61)]))
+    (line,) = map(
+        json.loads, run("captures", "--stack", "ours", "--since", SINCE, "--timeline", "--json").stdout.splitlines()
+    )
+    assert (line["sensor"], line["captures"], len(line["spans"])) == ("tap", 3, 2)
+    ((begin, end),) = line["gaps"]
+    assert (begin[:19], end[:19]) == ("2025-11-22T12:01:59", "2025-11-22T12:04:00")
+    drawn = run("captures", "--stack", "ours", "--since", SINCE, "--timeline").stdout
+    assert "gap 2025-11-22 12:01:59" in drawn
+    bar = next(text for text in drawn.splitlines() if "█" in text)
+    assert bar.strip()[0] == bar.strip()[-1] == "█"
+    assert "·" * 20 in bar
+
+
+def test_a_capture_with_a_wild_clock_is_listed_and_covers_nothing(store):
+    store.upload(
+        "tap/0.pcap", pcap([*conversation(NOON, "10.0.0.1"), *conversation(NOON + 90 * 3600 * SECOND, "10.0.0.2")])
+    )
+    listed = run("captures", "--stack", "ours", "--since", SINCE)
+    assert "clock implausible" in listed.stdout
+    assert "nothing was covered" in run("captures", "--stack", "ours", "--since", SINCE, "--timeline").stdout
+
+
+def test_a_heavy_host_is_found_whole(store):
+    generator = random.Random(7)
+    hosts = [
+        f"10.{generator.randrange(256)}.{generator.randrange(256)}.{generator.randrange(1, 255)}" for _ in range(5000)
+    ]
+    store.upload(
+        "tap/0.pcap", pcap([r for i, h in enumerate(hosts) for r in conversation(NOON + i * 10**6, h, answered=False)])
+    )
+    stored = flows_of("--stack", "ours", "--since", SINCE, "--host", "192.0.2.1")
+    assert stored == flows_of(*store.files)
+    assert stored == flows_of("--stack", "ours", "--since", SINCE)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-    from backscatter.errors import FindingError
+    from backscatter.finding.troubles import More
 
 logger = Logger()
 stack = Stack()
@@ -53,10 +53,10 @@ def heard(outcome: Outcome) -> None:
         count("VerdictsTold", verdict=outcome.verdict)
 
 
-def trouble(error: FindingError) -> None:
-    """Log an alert that could not be read, and count it."""
-    logger.warning(str(error))
-    count("FindingsUnreadable")
+def trouble(more: More) -> None:
+    """Log alerts that could not be read, and count them."""
+    logger.warning(more.text)
+    count("FindingsUnreadable", more.errors)
 
 
 @logger.inject_lambda_context

@@ -113,7 +113,8 @@ def test_a_line_of_an_alert_log_that_cannot_be_read_costs_that_line(cloud, captu
     cloud.correlate({"source": "aws.s3", "detail-type": "Object Created", "detail": event})
     assert {name for name, _ in told(cloud)} == {"one", "two"}
     (trouble,) = cloud.troubles
-    assert trouble.line == 2
+    assert "line 2: broken JSON" in trouble.text
+    assert trouble.errors == 1
 
 
 def test_an_alert_log_of_more_alerts_than_there_is_time_for_is_gone_on_with(cloud, capture):

@@ -38,13 +38,20 @@ class LimitExceeded(CaptureError):
 
 
 class FindingError(BackscatterError):
-    """An alert could not be read. `line` counts from 1; 0 where the input has no lines."""
+    """An alert could not be read. `line` counts from 1; 0 where the input has no lines. `last` is its last one."""
 
-    def __init__(self, name: str, line: int, message: str) -> None:
-        super().__init__(f"{name}: line {line}: {message}" if line else f"{name}: {message}")
+    def __init__(self, name: str, line: int, message: str, last: int = 0) -> None:
         self.name = name
         self.line = line
+        self.last = max(line, last)
         self.message = message
+        lines = f"line {line}: " if self.last == line else f"lines {line} to {self.last}: "
+        super().__init__(f"{name}: {lines if line else ''}{message}")
+
+    @property
+    def lines(self) -> int:
+        """How many lines could not be read; 0 where the input has none."""
+        return self.last - self.line + 1 if self.line else 0
 
 
 class StoreError(BackscatterError):

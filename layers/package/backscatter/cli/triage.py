@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,9 @@ from backscatter.cli.terminal import Speaker
 from backscatter.errors import FindingError
 from backscatter.finding.model import Finding
 from backscatter.finding.recognise import read_findings
+from backscatter.finding.snort_csv import columns_from
+from backscatter.finding.troubles import Troubles
+from backscatter.finding.unsaid import Unsaid
 from backscatter.flow.address import Address
 from backscatter.report.record import verdict_record
 from backscatter.report.text import detail, headline
@@ -30,7 +34,8 @@ from backscatter.verdict.settings import DEFAULT_HOME, Settings, parse_alias
 from backscatter.verdict.words import end_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
+    from datetime import tzinfo
 
     from backscatter.cli.local import Captures
     from backscatter.cli.source import Source
@@ -98,6 +103,20 @@ COLUMNS = (
     metavar="TIME",
     help="With --tuple: when; default all of the captures.",
 )
+@click.option(
+    "--alert-zone",
+    "zone",
+    callback=options.checked(options.read_zone),
+    metavar="ZONE",
+    help="Of alerts whose times name no zone: +02:00, or a name such as Europe/Berlin. Default: UTC.",
+)
+@click.option(
+    "--csv-columns",
+    "columns",
+    callback=options.checked(columns_from),
+    metavar="NAMES",
+    help="Columns of Snort's CSV that has no header, separated by commas, as they are configured there.",
+)
 @options.as_json
 @click.option("--report", metavar="DIR", help="Write an HTML page per verdict into DIR.")
 def triage(
@@ -107,6 +126,8 @@ def triage(
     aliases: tuple[tuple[str, str], ...],
     conversation: Tuple | None,
     at: int | None,
+    zone: tzinfo | None,
+    columns: tuple[str, ...] | None,
     report: str | None,
     *,
     as_json: bool,
@@ -127,7 +148,8 @@ def triage(
         if conversation is not None:
             alerts = [_finding_of(conversation, at, read)]
         else:
-            alerts = _alerts(sources(findings, speaker, stack), read, speaker)
+            unsaid = Unsaid(zone=zone or UTC, columns=columns or ())
+            alerts = _alerts(sources(findings, speaker, stack), read, unsaid, speaker)
         scene, settings = read.scene(), Settings(home or DEFAULT_HOME, aliases)
         _ask_for_home(alerts, settings, speaker)
         verdicts = [judge(alert, scene, settings) for alert in alerts]
@@ -144,19 +166,21 @@ def triage(
     click.get_current_context().exit(speaker.exit_code)
 
 
-def _alerts(found: Sequence[Source], read: Captures, speaker: Speaker) -> list[Finding]:
+def _alerts(found: Sequence[Source], read: Captures, unsaid: Unsaid, speaker: Speaker) -> list[Finding]:
     """The alerts of all files, each once. Raises Failure where there were only unreadable ones."""
-    year = datetime.fromtimestamp(read.span[0] // 10**9, UTC).year if read.span else None
     alerts: dict[tuple[str, str, str], Finding] = {}
-    broken = False
-    for finding in _read_alerts(found, year):
-        if isinstance(finding, FindingError):
-            broken = True
-            speaker.problem(str(finding))
-        else:
-            alerts.setdefault((finding.source, finding.id, finding.updated), finding)
+    troubles = Troubles()
+    for source in found:
+        with source.open() as stream:
+            for finding in read_findings(stream, source.name, replace(unsaid, span=read.span)):
+                if not isinstance(finding, FindingError):
+                    alerts.setdefault((finding.source, finding.id, finding.updated), finding)
+                elif troubles.is_news(finding):
+                    speaker.problem(str(finding))
+        for more in troubles.more():
+            speaker.problem(more.text)
     if not alerts:
-        if broken or not found:
+        if troubles.count or not found:
             raise Failure("no finding could be read")
         speaker.note("no findings: nothing to judge")
     return list(alerts.values())
@@ -178,12 +202,6 @@ def _names_ours(alert: Finding, settings: Settings) -> bool:
         or any(one.resource is not None for one in alert.tuples)
         or any(settings.is_home(name) for ip in ends for name in settings.names(Address.parse(ip), alert.aliases))
     )
-
-
-def _read_alerts(found: Sequence[Source], year: int | None) -> Iterator[Finding | FindingError]:
-    for source in found:
-        with source.open() as stream:
-            yield from read_findings(stream.read(), source.name, year=year)
 
 
 def _finding_of(conversation: Tuple, at: int | None, read: Captures) -> Finding:

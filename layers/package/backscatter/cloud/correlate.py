@@ -24,10 +24,12 @@ from backscatter.cloud.events import (
 )
 from backscatter.cloud.evidence import with_evidence
 from backscatter.cloud.notify import CHANNELS, tell
-from backscatter.cloud.objects import read_whole
+from backscatter.cloud.objects import check_size, open_object
 from backscatter.cloud.stack import GROUP
 from backscatter.errors import FindingError, Hopeless, RequestError, StoreError
 from backscatter.finding.recognise import read_event, read_findings
+from backscatter.finding.troubles import More, Troubles
+from backscatter.finding.unsaid import Unsaid, logged_by
 from backscatter.flow.address import Address
 from backscatter.flow.lookup import TableScene
 from backscatter.flow.window import Window
@@ -64,8 +66,9 @@ if TYPE_CHECKING:
     #: A finding that could not be judged, None where it could not even be read or kept, and why.
     Failure = tuple[State | None, Exception]
 
-#: Bytes of the largest alert log that is read: it is held as a whole.
-ALERT_BYTES = 64 * 10**6
+#: Bytes of the largest alert log that is read. It is streamed, but what is left of it when time runs out is read from
+#: its beginning again, and that has to get there in the time that a function has.
+ALERT_BYTES = 256 * 10**6
 
 #: How often a judge who was overtaken by another judge looks again.
 RACES = 5
@@ -88,7 +91,7 @@ class Correlator:
     now      what time it is, ns
     hurry    tells whether too little time is left to begin on another finding
     heard    is called with every outcome
-    trouble  is called with every line of an alert log that could not be read
+    trouble  is called with what could not be read of an alert log: the first of each kind, then how many more
     """
 
     def __init__(
@@ -98,7 +101,7 @@ class Correlator:
         now: Callable[[], int],
         hurry: Callable[[], bool],
         heard: Callable[[Outcome], None],
-        trouble: Callable[[FindingError], None],
+        trouble: Callable[[More], None],
     ) -> None:
         self._stack, self._now, self._hurry, self._heard, self._trouble = stack, now, hurry, heard, trouble
         self._terms = Terms(patience=stack.patience, keep=stack.keep_seconds * SECOND)
@@ -122,8 +125,11 @@ class Correlator:
 
     def _alert_log(self, name: ObjectName, done: int) -> None:
         """Remember and judge the findings of an alert log but the first `done`; the rest gets a message of its own."""
-        data = read_whole(self._stack.s3, name, ALERT_BYTES)
-        rest = self._findings(read_findings(data, name.url), name.url, done)
+        stream, reader = open_object(self._stack.s3, name)
+        with reader:
+            check_size(stream, ALERT_BYTES)
+            unsaid = Unsaid(logged_by(name.key, stream.modified))
+            rest = self._findings(read_findings(reader, name.url, unsaid), name.url, done)
         if rest is not None:
             self._leave(ALERT_LOG_BEGUN, begun(name, rest))
 
@@ -134,7 +140,9 @@ class Correlator:
         before; where time runs out before all are, how many were is returned, else None. An event is short, and always
         remembered whole. Raises the first failure at the end.
         """
-        states, errors = [], []
+        states = []
+        first: FindingError | None = None
+        troubles = Troubles()
         failures: list[Failure] = []
         rest = None
         for number, finding in enumerate(read):
@@ -153,12 +161,15 @@ class Correlator:
                 failures.append((None, error))
                 continue
             if isinstance(kept, FindingError):
-                errors.append(kept)
-                self._trouble(kept)
+                first = first or kept
+                if troubles.is_news(kept):
+                    self._trouble(More(str(kept), 1))
             else:
                 states.append(kept)
-        if errors and not (states or failures or done or rest):
-            raise Hopeless("no_finding", f"{origin}: {errors[0]}")
+        for more in troubles.more():
+            self._trouble(more)
+        if first and not (states or failures or done or rest):
+            raise Hopeless("no_finding", f"{origin}: {first}")
         # A finding that is judged and told came twice; one that is judged and untold waits for who leased it.
         self._each((state for state in states if not state.judged or state.untold), failures)
         # With a message for the rest on its way this one must not come again, or there would be more and more of them.

@@ -7,10 +7,11 @@ as texts under path-like names.
 
 from __future__ import annotations
 
+import ipaddress
 from typing import TYPE_CHECKING
 
 from backscatter.finding.fields import TITLE_CHARS, Fields, Place
-from backscatter.finding.guardduty import NOT_NETWORK
+from backscatter.finding.guardduty import NOT_NETWORK, sequence_tuples
 from backscatter.finding.model import End, Finding, Tuple
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ _SERVICE = "aws/guardduty/service/"
 _CONNECTION = _SERVICE + "action/networkConnectionAction/"
 _PROBE = _SERVICE + "action/portProbeAction/portProbeDetails.{}_/"
 _MOST_PROBES = 100
+#: Addresses that AWS gives to nobody as public ones (RFC 1918, RFC 6598).
+_PRIVATE = tuple(map(ipaddress.ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10")))
+_MOST_RESOURCES, _MOST_ADDRESSES = 100, 1000
 
 
 def is_finding(document: Mapping[str, object]) -> bool:
@@ -57,6 +61,7 @@ def read(document: Mapping[str, object], place: Place) -> Iterator[Finding]:
         sample=fields.truth("Sample") or product.truth(_SERVICE + "additionalInfo/sample"),
         tuples=tuple(_tuples(fields, product, action)),
         is_network=kind not in NOT_NETWORK,
+        aliases=tuple(dict.fromkeys(_aliases(fields))),
         account=fields.text("AwsAccountId"),
         region=fields.text("Region") or _region(fields),
         origin=str(place),
@@ -78,7 +83,7 @@ def _tuples(fields: Fields, product: Fields, action: Fields) -> Iterator[Tuple]:
                 ),
             )
         ]
-    yield from told
+    yield from told or sequence_tuples(fields.child("Detection", "Sequence"), _private(fields))
 
 
 def _guardduty_tuples(product: Fields) -> Iterator[Tuple]:
@@ -115,6 +120,31 @@ def _half(sides: Fields, proto: str | None) -> Tuple:
         End(sides.child("RemoteIpDetails").address("IpAddressV4"), sides.child("RemotePortDetails").port("Port")),
         resource="a",
     )
+
+
+def _addresses(fields: Fields) -> Iterator[list[str]]:
+    """The IPv4 addresses of each instance among the resources, public and private ones together."""
+    for resource in fields.children("Resources", _MOST_RESOURCES):
+        texts = resource.child("Details", "AwsEc2Instance").texts("IpV4Addresses", _MOST_ADDRESSES)
+        told = (Fields({"IpV4Addresses": text}, fields.place).address("IpV4Addresses") for text in texts)
+        yield [address for address in told if address]
+
+
+def _private(fields: Fields) -> Iterator[str]:
+    return (ip for addresses in _addresses(fields) for ip in addresses if _is_private(ip))
+
+
+def _is_private(ip: str) -> bool:
+    return any(ipaddress.ip_address(ip) in network for network in _PRIVATE)
+
+
+def _aliases(fields: Fields) -> Iterator[tuple[str, str]]:
+    """An instance's public address with its private one, where it has one of each: of more nothing pairs them."""
+    for addresses in _addresses(fields):
+        private = [ip for ip in addresses if _is_private(ip)]
+        public = [ip for ip in addresses if ip not in private]
+        if len(private) == len(public) == 1:
+            yield public[0], private[0]
 
 
 def _region(fields: Fields) -> str:

@@ -16,6 +16,9 @@ from typing import TYPE_CHECKING
 from backscatter.finding.alerted import alerted_packet
 from backscatter.finding.fields import TITLE_CHARS, Fields, Place
 from backscatter.finding.model import AlertedPacket, End, Finding, Tuple
+from backscatter.flow.address import Address
+from backscatter.flow.community import community_id
+from backscatter.flow.protocol import proto_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -62,6 +65,9 @@ def _finding(event: Fields, source: str, told: int | None) -> Finding:
         End(event.address("dest_ip"), _port(event, "dest_port")),
     )
     packet, notes = _packet(event, conversation)
+    community = event.text("community_id")
+    if community and _community_id(conversation) not in (None, community):
+        notes += ("the alert's community id is not that of its addresses and ports (seed 0)",)
     return Finding(
         id=_id(event, alert, conversation),
         source=source,
@@ -74,8 +80,33 @@ def _finding(event: Fields, source: str, told: int | None) -> Finding:
         tuples=(conversation,) if conversation.a.ip or conversation.b.ip else (),
         vlan=tuple(_vlan(event)),
         packet=packet,
+        community_id=community,
+        capture_file=event.text("capture_file"),
+        pcap_cnt=event.integer("pcap_cnt", 0, 2**64 - 1) or None,
+        tunnel=_tunnel(event),
         origin=str(event.place),
         notes=notes,
+    )
+
+
+def _community_id(conversation: Tuple) -> str | None:
+    """The community id that the conversation has; None for ICMP, whose types EVE keeps elsewhere, or without an end."""
+    a, b = conversation.a, conversation.b
+    proto = proto_number(conversation.proto) if conversation.proto else None
+    if proto is None or a.ip is None or b.ip is None:
+        return None
+    return community_id(proto, Address.parse(a.ip), Address.parse(b.ip), a.port, b.port)
+
+
+def _tunnel(event: Fields) -> Tuple | None:
+    """The ends of the outermost tunnel: the alert's own addresses are the innermost packet's."""
+    if "tunnel" not in event:
+        return None
+    tunnel = event.child("tunnel")
+    return Tuple(
+        tunnel.protocol("proto"),
+        End(tunnel.address("src_ip"), tunnel.port("src_port")),
+        End(tunnel.address("dest_ip"), tunnel.port("dest_port")),
     )
 
 

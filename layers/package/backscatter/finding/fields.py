@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from backscatter.errors import FindingError
 from backscatter.finding.moment import parse_moment
+from backscatter.finding.unsaid import NOTHING, Unsaid
 from backscatter.flow.protocol import proto_name
 
 if TYPE_CHECKING:
@@ -47,22 +48,24 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where an alert stands: the name of its file or event, and its first line (from 1; 0 for none).
+    """Where an alert stands: the name of its file or event, and its lines (from 1; 0 for none).
 
-    `year` is that of alerts whose times have none; `within` is the element of a list that the line holds.
+    `within` is the element of a list that the line holds, or the byte of a file without lines; `unsaid` is what the
+    alerts of the file do not say themselves.
     """
 
     name: str
     line: int = 0
-    year: int | None = None
     within: str = ""
+    last: int = 0
+    unsaid: Unsaid = NOTHING
 
     def __str__(self) -> str:
         return (f"{self.name}:{self.line}" if self.line else self.name) + (f" {self.within}" if self.within else "")
 
     def error(self, message: str) -> FindingError:
         """The error that names this place."""
-        return FindingError(self.name, self.line, f"{self.within}: {message}" if self.within else message)
+        return FindingError(self.name, self.line, f"{self.within}: {message}" if self.within else message, self.last)
 
 
 def clean(text: str, limit: int) -> str:
@@ -223,6 +226,11 @@ def protocol_name(number: int) -> str | None:
     return proto_name(number) if number else None
 
 
+def icmp_of(proto: str | None, ip: str | None) -> str | None:
+    """The protocol, where a source calls ICMP and ICMPv6 the same: the address tells them apart."""
+    return "icmp6" if proto == "icmp" and ip is not None and ":" in ip else proto
+
+
 def normal_address(value: object) -> str:
     """An IP address in its usual form. Raises ValueError where the value is none."""
     if not isinstance(value, str) or len(value) > 100:
@@ -247,7 +255,10 @@ def _digits(number: float) -> str:
     """A number as plain decimal digits, as far as it is a sensible one."""
     if isinstance(number, int):
         return str(number) if abs(number) < 10**18 else "huge"
-    return f"{number:.9f}".rstrip("0").rstrip(".") if math.isfinite(number) and abs(number) < 1e18 else "huge"
+    if not math.isfinite(number) or abs(number) >= 1e18:
+        return "huge"
+    shortest = repr(number)  # 1664459365.848468 has no more digits than that, though the float does
+    return f"{number:.9f}".rstrip("0").rstrip(".") if "e" in shortest else shortest.removesuffix(".0")
 
 
 def _shown(value: object) -> str:

@@ -57,6 +57,9 @@ class Finding:
     vlan        VLAN tags that select the scope, outermost first; empty for none
     packet      what the alert shows of its packet; None for nothing
     aliases     (public, private) addresses that the finding itself pairs
+    community_id  of the conversation, as the source tells it; "" where it does not
+    capture_file, pcap_cnt  the capture that the source wrote or read, and which packet of it the alert's is, from 1
+    tunnel      the ends of the tunnel that the alert's packet came in; None where the source tells of none
     account, region  of AWS; "" elsewhere
     origin      "file:line" or the event's id: where a person finds the original
     original    the alert as it came, text, cut where it is very long
@@ -78,6 +81,10 @@ class Finding:
     vlan: tuple[int, ...] = ()
     packet: AlertedPacket | None = None
     aliases: tuple[tuple[str, str], ...] = ()
+    community_id: str = ""
+    capture_file: str = ""
+    pcap_cnt: int | None = None
+    tunnel: Tuple | None = None
     account: str = ""
     region: str = ""
     origin: str = ""

@@ -1,20 +1,24 @@
 """From bytes to findings: which format it is shows in the content, never in a name.
 
-A further format is a module with a predicate and a reader, and a row in FORMATS.
+A further format of JSON is a module with a predicate and a reader, and a row in FORMATS; one of text is told by `split`
+and has a row in TEXTS.
 """
 
 from __future__ import annotations
 
+import codecs
 import io
-import zlib
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
+from backscatter.capture.expand import Expanded
+from backscatter.capture.limits import Limits
 from backscatter.capture.reader import open_capture
 from backscatter.errors import CaptureError, FindingError
-from backscatter.finding import asff, eve, guardduty, sguil
+from backscatter.finding import asff, eve, guardduty, ocsf, sguil, snort, snort_csv, snort_text, unified2, zeek
 from backscatter.finding.fields import ORIGINAL_CHARS, Fields, Place, clean
 from backscatter.finding.split import split
+from backscatter.finding.unsaid import NOTHING, Unsaid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -36,43 +40,60 @@ FORMATS = (
     Format("AWS Network Firewall", eve.is_firewall_event, eve.read_firewall),
     Format("Suricata EVE", eve.is_event, eve.read),
     Format("Security Hub ASFF", asff.is_finding, asff.read),
+    Format("OCSF", ocsf.is_finding, ocsf.read),
     Format("GuardDuty", guardduty.is_finding, guardduty.read),
+    Format("Zeek notice", zeek.is_notice, zeek.read),
+    Format("Snort alert_json", snort.is_alert, snort.read),
 )
+
+#: Forms of `split` whose alerts are text -> what reads it; and those that have columns -> what reads the fields.
+TEXTS: Mapping[str, Callable[[str, Place], Iterator[Finding]]] = {
+    "sguil": lambda text, place: sguil.read(text.split("\n"), place),
+    "snort fast": snort_text.read_fast,
+    "snort full": snort_text.read_full,
+}
+COLUMNS: Mapping[str, Callable[[Mapping[str, object], Place], Iterator[Finding]]] = {
+    "snort csv": snort_csv.read,
+    "zeek": zeek.read,
+}
 
 #: Objects that hold findings in a list, as services and their command lines print them.
 LISTS = ("findings", "Findings", "Records")
 
-#: No alert file of one hour comes near; a gzip bomb does.
-EXPANDED_BYTES = 1 << 28
-_EXPANSION_RATIO = 200
-_SMALL = 1 << 24
+#: No alert file comes near; a bomb does. Nothing of it is held, so that this bounds time only.
+EXPANDED_BYTES = 1 << 36
+_LIMITS = Limits(expansion_ratio=200, ratio_from=1 << 24)
 _SMALL_HEAD = 1 << 12
-_PIECE = 1 << 13
-_GZIP = b"\x1f\x8b"
+_PIECE = 1 << 16
 _MOST_LISTED = 100_000
 _DEEPEST_ENVELOPE = 3
 
 
-def read_findings(data: bytes, name: str, *, year: int | None = None) -> Iterator[Finding | FindingError]:
-    """The findings of a file, in order, in whatever format and layout, gzip or plain.
+def read_findings(data: bytes | BinaryIO, name: str, unsaid: Unsaid = NOTHING) -> Iterator[Finding | FindingError]:
+    """The findings of a file, in order, in whatever format and layout, plain or compressed.
 
     Args:
-        data: the file's bytes.
+        data: the file's bytes, or a stream of them: it is read forward, and no more of it is held than an alert needs.
         name: what to call the file in messages.
-        year: of alerts whose times have none.
+        unsaid: what alerts may leave out, such as the year of their times.
 
     Yields:
-        A Finding for each alert, and a FindingError with its line for everything that could not be read. Events that
-        are no alerts (EVE carries flows, dns, statistics) are no findings and are left out.
+        A Finding for each alert, and a FindingError with its lines (or its byte) for everything that could not be
+        read. Events that are no alerts (EVE carries flows, dns, statistics) are no findings and are left out.
     """
-    expanded, fault = _expanded(data)
-    if _is_capture(expanded):
+    stream = io.BytesIO(data) if isinstance(data, bytes) else data
+    source = Expanded(stream, name, replace(_LIMITS, expanded_bytes=EXPANDED_BYTES))
+    head = source.peek(_SMALL_HEAD)
+    if unified2.is_unified2(head):
+        yield from unified2.read(source.read, Place(name, unsaid=unsaid))
+    elif _is_capture(head):
         yield FindingError(name, 0, "this is a packet capture and holds no alerts; name it among the captures")
         return
-    for document in split(_decoded(expanded)):
-        yield from _of_document(document, Place(name, document.line, year))
-    if fault:
-        yield FindingError(name, 0, fault)
+    else:
+        for document in split(_decoded(source), unsaid.columns):
+            yield from _of_document(document, Place(name, document.line, last=document.last, unsaid=unsaid))
+    if source.trouble:
+        yield FindingError(name, 0, f"{source.trouble}; what came before was read")
 
 
 def read_event(event: Mapping[str, object], origin: str) -> Iterator[Finding | FindingError]:
@@ -81,10 +102,12 @@ def read_event(event: Mapping[str, object], origin: str) -> Iterator[Finding | F
 
 
 def _of_document(document: Document, place: Place) -> Iterator[Finding | FindingError]:
-    if document.json is not None:
-        yield from _of_json(document.json, place, document.text, 0)
-    elif document.event is not None:
-        yield from _kept(sguil.read(document.event, place), document.text)
+    if document.form == "json":
+        yield from _of_json(document.fields, place, document.text, 0)
+    elif document.form in TEXTS:
+        yield from _kept(TEXTS[document.form](document.text, place), document.text)
+    elif document.form:
+        yield from _kept(COLUMNS[document.form](document.fields, place), document.text)
     else:
         yield place.error(document.fault)
 
@@ -142,48 +165,19 @@ def _placed(finding: Finding, envelope: Mapping[str, object]) -> Finding:
         return finding  # an envelope with an account that is no text says nothing, and costs no finding
 
 
-def _is_capture(data: bytes) -> bool:
+def _is_capture(head: bytes) -> bool:
     """Whether somebody gave us packets instead of alerts: one clear word is better than a thousand about bad JSON."""
     try:
-        open_capture(io.BytesIO(data[:_SMALL_HEAD]), "")
+        open_capture(io.BytesIO(head), "")
     except CaptureError:
         return False
     return True
 
 
-def _decoded(data: bytes) -> str:
+def _decoded(source: Expanded) -> Iterator[str]:
     """Text of the bytes: UTF-8, or UTF-16 where a byte order mark says so. What cannot be decoded is marked."""
-    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    return data.decode(encoding, errors="replace")
-
-
-def _expanded(data: bytes) -> tuple[bytes, str]:
-    """The bytes without gzip (RFC 1952, several members too), and what was wrong with it, "" for nothing."""
-    if data[:2] != _GZIP:
-        return data, ""
-    most = min(EXPANDED_BYTES, max(_SMALL, len(data) * _EXPANSION_RATIO))
-    out = bytearray()
-    member: zlib._Decompress | None = None
-    at, piece = 0, b""
-    # Small pieces: zlib copies what is left behind a member's end, and a hostile file is all ends of members.
-    while piece or at < len(data):
-        if not piece:
-            piece = data[at : at + _PIECE]
-            at += len(piece)
-        if member is None:
-            piece = piece.lstrip(b"\0")  # tapes pad
-            if not piece:
-                continue
-            if piece[:1] != _GZIP[:1]:
-                return bytes(out), f"{len(data) - at + len(piece)} bytes behind the gzip stream were not read"
-            member = zlib.decompressobj(wbits=31)
-        try:
-            out += member.decompress(piece, most - len(out) + 1)
-        except zlib.error as error:
-            return bytes(out), f"damaged gzip: {error}; what came before was read"
-        if len(out) > most:
-            return bytes(out[:most]), f"gzip expands to more than {most} bytes: reading stopped there"
-        piece = member.unused_data
-        if member.eof:
-            member = None
-    return bytes(out), "" if member is None else "the gzip stream is cut short; what came before was read"
+    encoding = "utf-16" if source.peek(2) in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    decoder = codecs.getincrementaldecoder(encoding)(errors="replace")
+    while data := source.read(_PIECE):
+        yield decoder.decode(data)
+    yield decoder.decode(b"", final=True)

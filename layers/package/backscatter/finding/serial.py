@@ -36,12 +36,13 @@ def finding_from(text: str) -> Finding:
     """The finding that `finding_text` wrote. Raises ValueError where the text is something else."""
     try:
         record: dict[str, Any] = json.loads(text)
-        packet = record["packet"]
+        packet, tunnel = record["packet"], record.get("tunnel")
         return Finding(
             **record
             | {
                 "tuples": tuple(_tuple(each) for each in record["tuples"]),
                 "packet": None if packet is None else AlertedPacket(**packet),
+                "tunnel": None if tunnel is None else _tuple(tunnel),
                 "vlan": tuple(record["vlan"]),
                 "notes": tuple(record["notes"]),
                 "aliases": tuple((public, private) for public, private in record["aliases"]),

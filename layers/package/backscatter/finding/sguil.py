@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from backscatter.finding.fields import TITLE_CHARS, Fields, Place, clean
 from backscatter.finding.model import AlertedPacket, End, Finding, Tuple
+from backscatter.finding.tcpflags import PLACES, parse_flags
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,9 +38,6 @@ _PAIR = re.compile(r"(?P<name>[A-Za-z]{1,12})[=:][ \t]*(?P<value>\S{1,40})")
 
 #: Lines before the payload's dump: no attacker writes further up than that, except for nothing.
 _HEAD_LINES = 12
-
-#: The flags text from the highest bit down; * or another letter's place holder where a bit is off.
-FLAG_TEXT = "12UAPRSF"
 
 _MINUTE = 60 * 10**9
 _SECOND = 10**9
@@ -105,13 +103,9 @@ def _packet(told: Fields, proto: str | None) -> AlertedPacket | None:
 
 def _flags(told: Fields) -> int | None:
     text = told.text("Flags")
-    if len(text) != len(FLAG_TEXT) or "." in text:
+    if len(text) != len(PLACES) or "." in text:
         return None
-    bits = 0
-    for bit, (shown, letter) in enumerate(zip(reversed(text), reversed(FLAG_TEXT), strict=True)):
-        # The client writes the second reserved bit (ECE) as 0.
-        if shown == letter or (letter == "2" and shown == "0"):
-            bits |= 1 << bit
-        elif shown != "*":
-            raise told.place.error(f"field Flags: {text!a} is not of the form {FLAG_TEXT} with *")
-    return bits
+    try:
+        return parse_flags(text)
+    except ValueError as error:
+        raise told.place.error(f"field Flags: {error}") from error

@@ -79,3 +79,34 @@ def test_the_catalogue_lists_the_captures_as_the_files_are_listed(rotated):
         for field in ("start", "end", "packets", "damaged_bytes", "dropped", "clock_ok"):
             assert one[field] == other[field]
     assert [one["flows"] for one in stored] == [59, 59, 59]
+
+
+def packets_of(*arguments):
+    done = run("packets", "--json", *arguments)
+    assert done.exit_code == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()], done.stderr
+
+
+def test_packets_are_read_by_their_places_in_few_reads(rotated):
+    stored, said = packets_of("--stack", "ours", "--since", SINCE, "--host", "10.0.1.7")
+    local, _ = packets_of(*rotated.files, "--host", "10.0.1.7")
+    assert len(stored) == 3
+    assert [(one["time"], one["text"], one["offset"]) for one in stored] == [
+        (one["time"], one["text"], one["offset"]) for one in local
+    ]
+    assert "s3://captures/tap/1.pcap: 3 packets in 1 reads" in said
+
+
+def test_packets_before_the_time_asked_for_are_not_shown(rotated):
+    since = "2025-11-22T12:01:06.000001500Z"
+    stored, _ = packets_of("--stack", "ours", "--since", since, "--host", "10.0.1.7")
+    assert [one["text"].split("Flags ")[1][:3] for one in stored] == ["[.]"]
+
+
+def test_packets_are_written_as_from_files(rotated, tmp_path):
+    chosen = ("--host", "10.0.2.0/29")
+    assert run("packets", *rotated.files, *chosen, "--write", tmp_path / "local.pcap").exit_code == 0
+    for more in ([], ["--whole"]):
+        target = tmp_path / "stored.pcap"
+        assert run("packets", "--stack", "ours", "--since", SINCE, *chosen, *more, "--write", target).exit_code == 0
+        assert target.read_bytes() == (tmp_path / "local.pcap").read_bytes()

@@ -1,12 +1,13 @@
 """A deployed store that is empty, has gaps, lost items, or is none at all."""
 
+import gzip
 import json
 import random
 
 import pytest
 from tests.cli.deployed import NOON, SECOND, SINCE, captured, conversation, deployed, flows_of, run
 
-from backscatter.demo.wire import pcap
+from backscatter.demo.wire import ether, pcap, tcp
 
 
 @pytest.fixture
@@ -80,3 +81,32 @@ def test_a_heavy_host_is_found_whole(store):
     stored = flows_of("--stack", "ours", "--since", SINCE, "--host", "192.0.2.1")
     assert stored == flows_of(*store.files)
     assert stored == flows_of("--stack", "ours", "--since", SINCE)
+
+
+def test_packets_of_a_compressed_capture_are_read_through_and_that_is_said(store):
+    store.upload("tap/0.pcap.gz", gzip.compress(captured(NOON, ["10.0.0.1", "10.0.0.2"])))
+    done = run("packets", "--stack", "ours", "--since", SINCE, "--host", "10.0.0.2")
+    assert done.exit_code == 0
+    assert "is compressed (gzip) and has to be read through" in done.stderr
+    assert done.stdout == run("packets", *store.files, "--host", "10.0.0.2").stdout
+
+
+def test_long_flows_have_more_packets_than_the_store_knows_the_places_of(store):
+    records = [
+        (NOON + i * SECOND, ether(tcp("10.0.0.1", 4000, "192.0.2.1", 443, "A", seq=i * 10, ack=1, payload=b"x" * 10)))
+        for i in range(9)
+    ]
+    store.upload("tap/0.pcap", pcap(records))
+    few = run("packets", "--stack", "ours", "--since", SINCE)
+    assert len(few.stdout.splitlines()) == 4
+    assert "5 more packets of these flows" in few.stderr
+    assert run("packets", "--stack", "ours", "--since", SINCE, "--whole").stdout == run("packets", *store.files).stdout
+
+
+def test_packets_of_a_capture_that_was_deleted_are_a_problem_and_not_an_absence(store):
+    store.upload("tap/0.pcap", captured(NOON, ["10.0.0.1"]))
+    store.stack.s3.delete_object(Bucket="captures", Key="tap/0.pcap")
+    for more in ([], ["--whole"]):
+        done = run("packets", "--stack", "ours", "--since", SINCE, *more)
+        assert (done.exit_code, done.stdout) == (1, "")
+        assert "s3://captures/tap/0.pcap is not there any more" in done.stderr

@@ -19,9 +19,10 @@ import numpy as np
 
 from backscatter.capture.reader import open_capture
 from backscatter.capture.write import PcapWriter
-from backscatter.cli import options
+from backscatter.cli import options, remote
 from backscatter.cli.local import told_damage
 from backscatter.cli.main import Failure, examples
+from backscatter.cli.remotepackets import copies, remote_packets
 from backscatter.cli.source import STDIN, Source, sources
 from backscatter.cli.terminal import Meter, Speaker
 from backscatter.decode.decoder import Decoder
@@ -73,29 +74,54 @@ class Record:
     epilog=examples(
         "backscatter packets capture.pcap --host 193.109.122.67",
         "backscatter packets capture.pcap --flow 1:0SMa70aty2e1lVvIdRUl+DXfuJs= --write evidence.pcap",
+        "backscatter packets --stack backscatter --host 10.0.0.5 --since 2026-11-22T00:00:00Z",
     ),
 )
-@options.captures
+@options.captures_or_stack
+@remote.stack_option
+@remote.most_items_option
+@click.option("--whole", is_flag=True, help="With --stack: read the captures through, for all packets of long flows.")
 @options.filters
 @click.option("--write", "target", metavar="FILE", help="Write a pcap instead (nanoseconds; - is stdout).")
 @options.as_json
-def packets(captures: tuple[str, ...], target: str | None, *, as_json: bool, **chosen: Any) -> None:
+def packets(
+    captures: tuple[str, ...],
+    target: str | None,
+    *,
+    stack_name: str | None,
+    most_items: int,
+    whole: bool,
+    as_json: bool,
+    **chosen: Any,
+) -> None:
     """Print the packets of captures as `tcpdump -nn -S` does, with date and time in UTC, in time order.
 
     Filters repeat as OR, different filters join as AND. --flow takes a conversation's community id, as `backscatter
     flows` prints it. With --json, one object per packet: time, text, capture, offset.
+
+    With --stack, the store says where in their captures the first packets of each flow are, four of either side, and
+    these are read from S3 in a few ranged reads; --whole copies the captures that hold such flows here and reads them
+    through. A compressed capture has no ranges: it is read through up to the last packet, and stderr says so.
     """
+    remote.either(captures, stack_name)
     if target is not None and as_json:
         raise click.UsageError("--write and --json exclude each other")
     wanted, speaker = options.chosen_filter(**chosen), Speaker()
     with contextlib.ExitStack() as stack:
-        found = sources(captures, speaker, stack)
+        if stack_name is not None and not whole:
+            records, linktypes = _stored(stack_name, wanted, speaker, most_items)
+        else:
+            if stack_name is not None:
+                found = copies(stack_name, wanted, speaker, most_items, stack)
+            else:
+                found = sources(captures, speaker, stack)
+            if target is not None:
+                _spare_inputs(target, found)
+            selection = _select(found, wanted, speaker) if found or stack_name is None else []
+            records = _in_time_order(selection) if selection else iter(())
+            linktypes = {kind for _, part in selection for kind in part.linktypes}
         if target is not None:
-            _spare_inputs(target, found)
-        selection = _select(found, wanted, speaker)
-        records = _in_time_order(selection)
-        if target is not None:
-            count = _write(target, records, {kind for _, part in selection for kind in part.linktypes})
+            count = _write(target, records, linktypes)
             speaker.note(f"{count} packets written to {target}")
         elif as_json:
             for record in records:
@@ -104,6 +130,18 @@ def packets(captures: tuple[str, ...], target: str | None, *, as_json: bool, **c
             for record in records:
                 click.echo(f"{clock(record.time)} {packet_line(record.block, record.index)}")
     click.get_current_context().exit(speaker.exit_code)
+
+
+def _stored(stack_name: str, wanted: Filter, speaker: Speaker, most_items: int) -> tuple[Iterator[Record], set[int]]:
+    """The packets that the store knows the places of, by time, and their link types."""
+    found = [
+        Record(Source(name, Path(), 0), block, 0)
+        for name, block in remote_packets(stack_name, wanted, speaker, most_items)
+        if (wanted.since is None or block.time[0] >= wanted.since)
+        and (wanted.until is None or block.time[0] <= wanted.until)
+    ]
+    found.sort(key=lambda record: record.time)
+    return iter(found), {int(record.block.linktype[0]) for record in found}
 
 
 def _record(record: Record) -> dict[str, object]:

@@ -14,8 +14,9 @@ from backscatter.verdict.model import Effect, Evidence, PacketLine
 from backscatter.verdict.packets import packets_wanted, with_packets
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from backscatter.capture.record import RecordBlock
     from backscatter.cloud.stack import Stack
     from backscatter.store.catalogue import Entry
     from backscatter.store.scene import StoredScene
@@ -38,22 +39,33 @@ def with_evidence(stack: Stack, scene: StoredScene, verdict: Verdict) -> Verdict
 
 
 def read_packets(stack: Stack, entry: Entry, offsets: Sequence[int]) -> dict[int, PacketLine]:
-    """The packets of a capture by the offsets of their records; those that are not there have no entry.
+    """The packets of a capture as lines, by the offsets of their records, as `read_records` gives them."""
+    return {
+        offset: PacketLine(int(block.time[0]), packet_line(block, 0), entry.census.piece, offset)
+        for offset, block in read_records(stack, entry, offsets).items()
+    }
 
-    A compressed capture is read through up to the last of them. Raises Gone where the object is not the one that was
-    ingested, Hopeless where it may not be read, CaptureError where it is not what its catalogue entry says.
+
+def read_records(
+    stack: Stack, entry: Entry, offsets: Sequence[int], asked: Callable[[int], None] = lambda _: None
+) -> dict[int, RecordBlock]:
+    """One-record blocks of a capture by the offsets of their records; those that are not there have no entry.
+
+    A compressed capture is read through up to the last of them. `asked` hears of every ranged read, in bytes. Raises
+    Gone where the object is not the one that was ingested, Hopeless where it may not be read, CaptureError where it is
+    not what its catalogue entry says.
     """
     name = ObjectName.identified(entry.source.bucket, entry.source.key, entry.source.version)
     layout = Layout.from_json(dict(entry.layout))
     if layout.compression:
-        _, reader = open_object(stack.s3, name)
+        stream, reader = open_object(stack.s3, name)
         with reader:
-            blocks = pick(
-                expanding_read(cast("BinaryIO", reader), name.url, stack.limits), layout, offsets, stack.limits
-            )
-    else:
-        blocks = pick(lambda offset, length: read_range(stack.s3, name, offset, length), layout, offsets, stack.limits)
-    return {
-        offset: PacketLine(int(block.time[0]), packet_line(block, 0), entry.census.piece, offset)
-        for offset, block in blocks.items()
-    }
+            asked(stream.size)
+            read = expanding_read(cast("BinaryIO", reader), name.url, stack.limits)
+            return pick(read, layout, offsets, stack.limits)
+
+    def read_some(offset: int, length: int) -> bytes:
+        asked(length)
+        return read_range(stack.s3, name, offset, length)
+
+    return pick(read_some, layout, offsets, stack.limits)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from backscatter.flow.table import FlowTable
 
 #: Flows of a sensor that are packed to tell what storing costs. Of more, a sample spread over the capture is.
-PACKED = 1 << 16
+PACKED = 1 << 15
 
 
 class Sums:

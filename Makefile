@@ -9,7 +9,7 @@ REGION ?= eu-central-1
 ARCHITECTURE ?= arm64
 FUZZ_SECONDS ?= 60
 
-.PHONY: help setup demo test lint format bench fuzz build lock docs clean
+.PHONY: help setup demo test accuracy lint format bench fuzz build lock docs clean
 .DEFAULT_GOAL := help
 
 help: ## say what the targets do
@@ -32,6 +32,9 @@ demo: setup ## the 2007 case on a local cloud: the real template deployed, captu
 
 test: setup ## the whole test suite
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+accuracy: setup ## 40,000 random scenarios judged, on all processors: docs/accuracy.md
+	$(BIN)/python scripts/accuracy.py
 
 lint: setup ## static checks
 	$(BIN)/ruff format --check .

@@ -1,6 +1,6 @@
 """Random labelled scenarios: how the judge stands up to stories that it was not written for.
 
-BACKSCATTER_SCENARIOS says how many of each sort are drawn; `scripts/accuracy.py` runs as many as one likes.
+BACKSCATTER_SCENARIOS says how many are drawn; `make accuracy` runs 40,000 and writes docs/accuracy.md.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from dataclasses import replace
 
 import pytest
 from tests.verdict.scenarios.story import KINDS, Story, Truth
-from tests.verdict.scenarios.trial import Outcome, told, trial, trials
+from tests.verdict.scenarios.trial import Outcome, small_blocks, told, trial, trials
 from tests.verdict.scenarios.world import ENCAPSULATIONS, World
 
 from backscatter.verdict.model import Label
 
-COUNT = int(os.environ.get("BACKSCATTER_SCENARIOS", "300"))
+#: Scenarios of one portion; four portions without loss and four with it make 2,000.
+PORTION = int(os.environ.get("BACKSCATTER_SCENARIOS", "2000")) // 8
 
 PLAIN = World(4, "none", "much", "one", 0, 65535, 0, 0)
 
@@ -25,20 +26,28 @@ def shown(trials_):
     return [(one.kind.name, one.seed, one.verdict.label, one.verdict.rule, one.world) for one in trials_]
 
 
-def test_there_are_at_least_forty_kinds_of_scenarios():
-    assert len(KINDS) >= 40
+def test_there_are_at_least_eighty_kinds_of_scenarios():
+    assert len(KINDS) >= 80
 
 
-def test_without_loss_nothing_is_called_more_harmless_than_it_is_and_covered_backscatter_is_recognised():
-    done = list(trials(range(COUNT)))
+@pytest.mark.parametrize("portion", range(4))
+def test_without_loss_nothing_is_called_more_harmless_than_it_is_and_covered_backscatter_is_recognised(portion):
+    with small_blocks():
+        done = list(trials(range(portion * PORTION, (portion + 1) * PORTION)))
     assert not shown(one for one in done if one.outcome in (Outcome.HARMFUL, Outcome.MISSED))
 
 
-def test_with_loss_nothing_genuine_is_confirmed_backscatter():
-    done = [one for one in trials(range(10**6, 10**6 + COUNT), lossy=True) if one.kind.truth is Truth.OURS]
-    benign = [one for one in done if one.verdict.label is Label.BACKSCATTER]
-    assert not shown(one for one in benign if one.verdict.band == "confirmed")
-    assert len(benign) <= max(1, 0.02 * len(done))
+@pytest.mark.parametrize("portion", range(4))
+def test_with_loss_nothing_genuine_is_confirmed_backscatter_and_little_is_called_so(portion):
+    first = 10**6 + portion * PORTION
+    with small_blocks():
+        done = list(trials(range(first, first + PORTION), lossy=True))
+    mistaken = [
+        one for one in done if one.verdict.label is Label.BACKSCATTER and one.kind.truth in (Truth.OURS, Truth.THEIRS)
+    ]
+    assert not shown(one for one in mistaken if one.verdict.band == "confirmed")
+    # 0.5 % of the whole run is the promise; a portion of 250 may be above it by chance.
+    assert len(mistaken) <= max(3, 0.005 * PORTION), shown(mistaken)
 
 
 @pytest.mark.parametrize("encapsulation", [name for name in ENCAPSULATIONS if name != "a vlan for each direction"])

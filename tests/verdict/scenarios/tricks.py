@@ -261,7 +261,7 @@ def told_by_icmp_at_the_same_time(story: Story) -> None:
     """The command comes in SYN+ACKs, the answer goes in pings."""
     story.theirs(story.at, "SA", 0, 1)
     story.ours(story.at + 0.0003, "R", 1)
-    for number in range(3):
+    for number in range(8):
         story.message(story.at + 2 + number, ECHO[story.version], outward=True)
 
 
@@ -270,7 +270,7 @@ def told_by_unasked_echo_replies_at_the_same_time(story: Story) -> None:
     """The command comes in SYN+ACKs, the answer goes in echo replies that nobody asked for."""
     story.theirs(story.at, "SA", 0, 1)
     story.ours(story.at + 0.0003, "R", 1)
-    for number in range(3):
+    for number in range(8):
         story.message(story.at + 2 + number, ECHO_REPLY[story.version], outward=True)
 
 
@@ -279,7 +279,7 @@ def told_by_another_protocol_at_the_same_time(story: Story) -> None:
     """The answer goes in packets of a protocol without ports (GRE with nothing known inside)."""
     story.theirs(story.at, "SA", 0, 1)
     story.ours(story.at + 0.0003, "R", 1)
-    for number in range(3):
+    for number in range(8):
         story.add(story.at + 2 + number, ip(story.local, story.remote, 253, b"x" * 40), outward=True)
 
 
@@ -287,7 +287,7 @@ def told_by_another_protocol_at_the_same_time(story: Story) -> None:
 def told_by_datagrams_at_the_same_time(story: Story) -> None:
     story.theirs(story.at, "SA", 0, 1)
     story.ours(story.at + 0.0003, "R", 1)
-    for number in range(3):
+    for number in range(8):
         data = udp(story.local, 5000 + number, story.remote, 6000, b"x" * 40)
         story.add(story.at + 2 + number, data, outward=True)
 
@@ -298,7 +298,7 @@ def told_by_bare_segments_at_the_same_time(story: Story) -> None:
     story.theirs(story.at, "SA", 0, 1)
     story.ours(story.at + 0.0003, "R", 1)
     flags = story.chance.choice(["A", "R", "RA", "FA", "", "FPU"])
-    for number in range(3):
+    for number in range(8):
         story.ours(story.at + 2 + number, flags, 1000 * number, 1, port=story.port ^ 1)
 
 
@@ -324,7 +324,8 @@ def a_handshake_that_our_firewall_answers_for_us(story: Story) -> None:
     """A proxy completes the handshake beyond the sensor; only what it leaves to us is seen."""
     story.theirs(story.at, "SA", 0, 1)
     story.ours(story.at + 0.0003, "R", 1)
-    story.theirs(story.at + 0.2, "PA", 1, 1, size=30)
+    for number in range(6):
+        story.theirs(story.at + 0.2 + number, "PA", 1 + 30 * number, 1, size=30)
 
 
 @OURS

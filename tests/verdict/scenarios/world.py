@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cache, lru_cache, partial
 from typing import TYPE_CHECKING
 
+from tests.verdict.scenarios.alerts import FORMATS
 from tests.verdict.scenarios.story import END, Packet, Story
 
 from backscatter.demo.wire import ether, geneve, pcap, tcp, udp, vxlan
@@ -54,6 +55,7 @@ class World:
     snap: int
     reordered: float
     loss: float
+    alert: str = "eve"
 
     @classmethod
     def drawn(cls, chance: random.Random, *, lossy: bool) -> World:
@@ -63,10 +65,11 @@ class World:
             encapsulation=chance.choice(["none", "none", *ENCAPSULATIONS]),
             traffic=chance.choice(["much", "much", "much", "little", "none"]),
             sensors=chance.choice(["one", "one", "one", *SENSORS]),
-            cuts=chance.choice([0, 0, 1, 5, 12]),
-            snap=chance.choice([65535, 65535, 220]),
+            cuts=chance.choice([0, 0, 0, 1, 4, 12]),
+            snap=chance.choice([65535, 65535, 65535, 220, 220, 60]),
             reordered=chance.choice([0, 0, 0, 0.001, 0.02, 2.5]),
             loss=chance.uniform(0, 0.3) if lossy else 0.0,
+            alert=chance.choice(list(FORMATS)),
         )
 
     @property
@@ -77,6 +80,7 @@ class World:
             and self.encapsulation != "a vlan for each direction"
             and self.sensors in ("one", "two that see the same", "two whose clocks differ")
             and self.loss == 0
+            and self.snap >= 200  # below, flags are cut off behind some headers
             and self.reordered < 1  # whole connections are shuffled then, which looks like loss
         )
 

@@ -1,4 +1,4 @@
-"""What holds a verdict of backscatter back, and what lifts it. Only backscatter is capped: it is the one that can hurt.
+"""What holds a verdict of backscatter back, and what lifts it. Others are not capped, but for scans that loss explains.
 
 The lowest cap wins. A cap of 0 makes the verdict undetermined. Boosters add 3 to 8 points, never past 99 and never
 across the line to confirmed by themselves.
@@ -18,6 +18,7 @@ from backscatter.verdict.surroundings import FLOOD_HOSTS, FLOOD_PORTS
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from backscatter.verdict.coverage import Loss
     from backscatter.verdict.facts import Facts
     from backscatter.verdict.rules import Rule
 
@@ -88,21 +89,26 @@ def caps(facts: Facts, window: Window) -> Iterator[Cap]:
 
 def _loss(facts: Facts) -> Iterator[Cap]:
     """Caps by the worst loss of the views that saw it."""
-    losses = [one.loss for one in facts.coverages if (one.sensor, one.scope) in facts.views]
+    losses = _losses(facts)
     rates = [loss.rate for loss in losses]
     known = [rate for rate in rates if rate is not None]
     worst = max(known, default=0.0)
+    most = max((loss.at_most for loss in losses if loss.lost), default=0.0)
     # A verdict that rests on our silence alone claims two packets to be absent, and either may be what was lost.
     silent = not (facts.local_spoke or facts.refused_by_icmp)
+    asked = "SYN" if facts.is_tcp else "request"
     if worst > LOSS_UNDETERMINED or (worst > LOSS_POSSIBLE and silent):
-        asked = "SYN" if facts.is_tcp else "request"
         share = f"{worst:.0%}" if worst > LOSS_UNDETERMINED else f"{worst:.1%}"
         text = f"The capture lost about {share} of the packets: our {asked} may be among them."
         yield Cap(NONE, text, Why.MIDSTREAM)
+    elif most > LOSS_UNDETERMINED and worst > LOSS_POSSIBLE:
+        text = (
+            f"The capture lost about {worst:.1%} of the packets, it may be {most:.0%}: our {asked} may be among them."
+        )
+        yield Cap(NONE, text, Why.MIDSTREAM)
     elif worst > LOSS_POSSIBLE:
         yield Cap(POSSIBLE, f"The capture lost about {worst:.1%} of the packets: our SYN may be among them.")
-    elif any(loss.lost and loss.at_most > LOSS_POSSIBLE for loss in losses):
-        most = max(loss.at_most for loss in losses)
+    elif most > LOSS_POSSIBLE:
         yield Cap(PROBABLE, f"Packets are missing from the capture; it may be {most:.1%} of them, our SYN among these.")
     if not losses or any(loss.opportunities < ENOUGH_TO_ESTIMATE for loss in losses):
         fewest = min((loss.opportunities for loss in losses), default=0)
@@ -111,6 +117,21 @@ def _loss(facts: Facts) -> Iterator[Cap]:
             f"Too little other traffic to tell how much the capture lost ({fewest} acknowledged segments seen, "
             f"{ENOUGH_TO_ESTIMATE} are needed).",
         )
+
+
+def scan_caps(facts: Facts) -> Iterator[Cap]:
+    """Caps on a scan of theirs: that no connection came of it may be only because what came was lost."""
+    known = [loss.rate for loss in _losses(facts) if loss.rate is not None]
+    worst = max(known, default=0.0)
+    if worst > LOSS_POSSIBLE:
+        text = f"The capture lost about {worst:.1%} of the packets: what came of it may be among them."
+        undetermined = worst > LOSS_UNDETERMINED
+        yield Cap(NONE if undetermined else POSSIBLE, text, Why.MIDSTREAM if undetermined else None)
+
+
+def _losses(facts: Facts) -> list[Loss]:
+    """What the views that saw the conversation lost."""
+    return [one.loss for one in facts.coverages if (one.sensor, one.scope) in facts.views]
 
 
 def _others_seen(facts: Facts) -> bool:
@@ -147,6 +168,9 @@ def boosts(facts: Facts) -> Iterator[Boost]:
 
 def weighed(rule: Rule, facts: Facts, window: Window) -> tuple[int, tuple[Cap, ...], tuple[Boost, ...]]:
     """The confidence of a rule that matched, with the caps and boosters that made it."""
+    if rule.label is Label.INBOUND_SCAN:
+        found = tuple(scan_caps(facts))
+        return min((rule.confidence, *(cap.limit for cap in found))), found, ()
     if rule.label is not Label.BACKSCATTER:
         return rule.confidence, (), ()
     lifts, limits = tuple(boosts(facts)), tuple(caps(facts, window))

@@ -22,6 +22,9 @@ QUESTIONS, ANSWERS = DNS_QUERY | NTP_ASK, DNS_ANSWER | NTP_ANSWER
 #: QUIC tells servers from clients by the port only (RFC 9000): both sides begin with Initial packets.
 QUIC_PORT = 443
 
+#: Ports of servers whose answers we can tell: DNS, NTP, QUIC.
+SERVICES = frozenset({53, 123, QUIC_PORT})
+
 
 def asked_by_content(one: Conversation) -> bool | None:
     """Whether payloads show the local end asking (True) or the remote end (False); None where they do not.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from backscatter.decode.columns import ACK, RST, SYN
 from backscatter.flow.table import HAS_SYN, HAS_SYNACK
 from backscatter.verdict.conversation import ICMP, ICMP6, ICMP_REPLIES, TCP, UDP
-from backscatter.verdict.datagrams import answers_of, asked_by_content
+from backscatter.verdict.datagrams import SERVICES, answers_of, asked_by_content
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -361,10 +361,19 @@ class Facts:
             return not self.any(lambda flow: flow.is_error or flow.icmp_type in ICMP_REPLIES[proto])
         if proto != UDP or self.spoke_before:
             return False
+        if self.remote_service_unread:
+            return False
         answers = answers_of(self.conversation, later=True)
         return not self.any(lambda flow: flow.remote.speech & answers) and (
             asked_by_content(self.conversation) is False or self.lookback >= FULL
         )
+
+    @property
+    def remote_service_unread(self) -> bool:
+        """Whether it comes from a port that answers questions, but nothing of what it says could be read."""
+        one = self.conversation
+        asks = one.remote_port in SERVICES and one.local_port not in SERVICES
+        return asks and not self.any(lambda flow: flow.remote.speech)
 
     # -- candidates ---------------------------------------------------------------------------------------------------
 

@@ -243,7 +243,7 @@ def test_a_finding_about_a_server_too_busy_for_the_function_is_undetermined(clou
 
     cloud.ingest("s/a.pcap", capture)
     scene = module.StoredScene
-    monkeypatch.setattr(module, "StoredScene", lambda *where: scene(*where, most_flows=100))
+    monkeypatch.setattr(module, "StoredScene", lambda *where, **how: scene(*where, most_flows=100, **how))
     cloud.report(finding())
     assert told(cloud) == [("f", "undetermined")]
     ((_, text),) = cloud.mails()

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import copy
 import dataclasses
+import time
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from backscatter.flow.window import Window
 from backscatter.store.captures import is_listed, put_capture, segment_key, store_cost
 from backscatter.store.catalogue import listed
 from backscatter.store.cost import item_size
+from backscatter.store.frame import squeeze
 from backscatter.store.hosts import HostHash
 from backscatter.store.memory import MemoryItems
 from backscatter.store.scene import StoredScene, look
@@ -303,21 +306,118 @@ def test_rows_of_two_captures_stay_two_rows_with_their_own_names():
     assert here.entry("three") is None
 
 
-def test_a_pair_is_asked_of_a_thousand_captures_and_only_those_that_can_hold_it_are_read():
+@pytest.fixture(scope="module")
+def thousand():
+    """A thousand captures of a minute; one host is in every flow of all, another is in five flows of five."""
     items = MemoryItems()
     for minute in range(1000):
         pairs = [(1, 1000 + minute * 3 + i) for i in range(3)] + ([(1, 2)] if minute % 200 == 0 else [])
         put(items, flows(pairs, start=NOON + minute * 60 * SECOND, piece=f"{minute}.pcap"))
-    here = scene(items)
-    window = Window(NOON, NOON + 1000 * 60 * SECOND)
-    here.censuses(window)
-    assert items.reads < 1100
-    items.reads = 0
-    assert len(here.flows_between([host(1)], [host(2)], window)) == 5
-    admitted = [e for e in listed(items, "vpc", window) if int(HostHash(KEY).addresses([host(2)])[0]) in e.hosts]
-    assert 5 <= len(admitted) < 40
-    assert items.reads <= len(admitted) + 1100
-    assert pairs_of(here.flows_of([host(2)], window)) == [(1, 2)] * 5
+    return items
+
+
+THOUSAND = Window(NOON, NOON + 1000 * 60 * SECOND)
+
+
+def admitting(items, one):
+    return [e for e in listed(items, "vpc", THOUSAND) if int(HostHash(KEY).addresses([host(one)])[0]) in e.hosts]
+
+
+def test_a_pair_is_asked_of_a_thousand_captures_and_only_those_that_can_hold_it_are_read(thousand):
+    here = scene(thousand)
+    thousand.reads = 0
+    here.censuses(THOUSAND)
+    assert thousand.reads < 1100
+    thousand.reads = 0
+    assert len(here.flows_between([host(1)], [host(2)], THOUSAND)) == 5
+    admitted = len(admitting(thousand, 2))
+    assert 5 <= admitted < 40
+    thousand.reads = 0
+    assert len(scene(thousand).flows_between([host(1)], [host(2)], THOUSAND)) == 5
+    assert thousand.reads <= 1000 + admitted
+    assert pairs_of(here.flows_of([host(2)], THOUSAND)) == [(1, 2)] * 5
+
+
+def test_a_pair_is_asked_of_a_thousand_captures_in_less_than_a_second_of_cpu(thousand):
+    begun = time.process_time()
+    assert len(scene(thousand).flows_between([host(1)], [host(2)], THOUSAND)) == 5
+    assert time.process_time() - begun < 1
+
+
+def segments_read(items):
+    """The keys of segments that are read from now on."""
+    keys, get_all = [], items.get_all
+
+    def told(wanted):
+        keys.extend(key for key in wanted if key[0].startswith("flows#"))
+        return get_all(wanted)
+
+    items.get_all = told
+    return keys
+
+
+def test_rolled_up_hours_answer_alike_with_few_items_and_in_less_cpu(thousand):
+    items = MemoryItems()
+    items.items = copy.deepcopy(thousand.items)
+    loose = listed(items, "vpc", THOUSAND)
+    writes = items.writes
+    assert listed(items, "vpc", THOUSAND, may_write=True) == loose
+    rolled = [key for key in items.items if key[1].startswith("R#")]
+    assert 15 < len(rolled) == items.writes - writes < 40
+    full, read = items.query, []
+    items.query = lambda *args: (read.append(item["sk"][0]) or item for item in full(*args))
+    assert listed(items, "vpc", THOUSAND, may_write=True) == loose
+    assert read == ["R"] * len(rolled)
+    assert items.writes - writes == len(rolled)
+    keys = segments_read(items)
+    begun = time.process_time()
+    assert len(scene(items).flows_between([host(1)], [host(2)], THOUSAND)) == 5
+    assert time.process_time() - begun < 1
+    assert len(keys) == len(admitting(items, 2))
+
+
+def test_what_is_listed_after_a_roll_up_is_found_and_what_is_gone_is_not():
+    items = MemoryItems()
+    for minute in range(40):
+        put(items, flows([(1, 2)], start=NOON + minute * 60 * SECOND, piece=f"{minute}.pcap"))
+    window = Window(NOON, NOON + HOUR)
+    listed(items, "vpc", window, may_write=True)
+    late = flows([(1, 3)], start=NOON + 90 * SECOND, piece="late.pcap")
+    put(items, late)
+    gone = next(key for key in items.items if key[1].startswith("S#"))
+    items.delete(*gone)
+    pieces = {entry.census.piece for entry in listed(items, "vpc", window, may_write=True)}
+    assert pieces == {"late.pcap", *(f"{minute}.pcap" for minute in range(1, 40))}
+    assert pairs_of(scene(items).flows_of([host(3)], window)) == [(1, 3)]
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda item: item | {"record": item["record"][:-9]},
+        lambda item: item | {"hosts": item["hosts"][:-1]},
+        lambda item: item | {"layout": 99},
+        lambda item: {name: value for name, value in item.items() if name != "record"},
+        lambda item: item | {"record": squeeze(b"[[]]")},
+    ],
+    ids=["cut", "filters cut", "layout", "no record", "no entries"],
+)
+def test_a_roll_up_that_cannot_be_read_is_as_none(harm):
+    items = MemoryItems()
+    for minute in range(40):
+        put(items, flows([(1, 2)], start=NOON + minute * 60 * SECOND, piece=f"{minute}.pcap"))
+    window = Window(NOON, NOON + HOUR)
+    whole = listed(items, "vpc", window, may_write=True)
+    (rolled,) = (key for key in items.items if key[1].startswith("R#"))
+    items.items[rolled] = harm(items.items[rolled])
+    assert listed(items, "vpc", window) == whole
+
+
+def test_a_capture_of_five_flows_costs_at_most_four_write_units():
+    items = MemoryItems()
+    stored = put(items, flows([(1, i) for i in range(2, 7)]))
+    assert stored.cost["write_units"] <= 4
+    assert stored.cost["items"] == items.writes
 
 
 def test_the_catalogue_is_read_by_the_hour_and_not_by_the_day():

@@ -27,7 +27,7 @@ from backscatter.cloud.notify import CHANNELS, tell
 from backscatter.cloud.objects import check_size, open_object
 from backscatter.cloud.stack import GROUP
 from backscatter.errors import FindingError, Hopeless, RequestError, StoreError
-from backscatter.finding.recognise import read_event, read_findings
+from backscatter.finding.recognise import LIMITS, read_event, read_findings
 from backscatter.finding.troubles import More, Troubles
 from backscatter.finding.unsaid import Unsaid, logged_by
 from backscatter.flow.address import Address
@@ -66,9 +66,10 @@ if TYPE_CHECKING:
     #: A finding that could not be judged, None where it could not even be read or kept, and why.
     Failure = tuple[State | None, Exception]
 
-#: Bytes of the largest alert log that is read. It is streamed, but what is left of it when time runs out is read from
-#: its beginning again, and that has to get there in the time that a function has.
-ALERT_BYTES = 256 * 10**6
+#: Bytes of the largest alert log that is read, stored and expanded. It is streamed, but what is left of it when time
+#: runs out is read from its beginning again, and that has to get there in the time that a function has.
+ALERT_BYTES = 64 * 10**6
+EXPANDED = replace(LIMITS, expanded_bytes=256 * 10**6)
 
 #: How often a judge who was overtaken by another judge looks again.
 RACES = 5
@@ -129,7 +130,7 @@ class Correlator:
         with reader:
             check_size(stream, ALERT_BYTES)
             unsaid = Unsaid(logged_by(name.key, stream.modified))
-            rest = self._findings(read_findings(reader, name.url, unsaid), name.url, done)
+            rest = self._findings(read_findings(reader, name.url, unsaid, EXPANDED), name.url, done)
         if rest is not None:
             self._leave(ALERT_LOG_BEGUN, begun(name, rest))
 
@@ -294,7 +295,7 @@ class Correlator:
     def _verdict(self, finding: Finding) -> Verdict:
         stack = self._stack
         # Made after the finding was remembered: a capture is either in this scene or finds the finding waiting.
-        scene = StoredScene(stack.items, stack.key, GROUP)
+        scene = StoredScene(stack.items, stack.key, GROUP, may_write=True)
         try:
             verdict = look(scene, lambda scene: judge(finding, scene, stack.settings))
         except RequestError as error:  # a window of years, a server too busy: no later capture makes it less

@@ -76,6 +76,13 @@ class DynamoItems:
 
     def query(self, pk: str, first: str = "", last: str = "\U0010ffff") -> Iterator[dict[str, object]]:
         """The items of a partition with first <= sk <= last, ordered by sk."""
+        return map(_plain, self._pages(pk, first, last))
+
+    def keys(self, pk: str, first: str = "", last: str = "\U0010ffff") -> Iterator[str]:
+        """The sort keys of a partition's items with first <= sk <= last, in that order."""
+        return (item["sk"]["S"] for item in self._pages(pk, first, last, ProjectionExpression="sk"))
+
+    def _pages(self, pk: str, first: str, last: str, **more: Any) -> Iterator[dict[str, Any]]:
         # DynamoDB takes no empty key value, and a sort key of one space is below all that we use.
         bounds = {":pk": {"S": pk}, ":first": {"S": first or " "}, ":last": {"S": last}}
         request: dict[str, Any] = {
@@ -83,11 +90,11 @@ class DynamoItems:
             "KeyConditionExpression": "pk = :pk AND sk BETWEEN :first AND :last",
             "ExpressionAttributeValues": bounds,
             "ConsistentRead": True,
+            **more,
         }
         while True:
             response = self._patiently(lambda: self._client.query(**request))
-            for item in response["Items"]:
-                yield _plain(item)
+            yield from response["Items"]
             if "LastEvaluatedKey" not in response:
                 return
             request["ExclusiveStartKey"] = response["LastEvaluatedKey"]

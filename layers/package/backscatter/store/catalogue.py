@@ -7,11 +7,14 @@ ones that start within an hour before it, and the few long ones.
     pk  catalogue#GROUP#2007-03-20
     sk  S#START#CAPTURE or L#START#CAPTURE, START in ns with 20 digits
 
+Hours of many captures are rolled up besides (`store.rollup`).
+
 A capture whose clock is implausible is listed under the day of its first packet only: it proves no coverage anywhere.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from dataclasses import dataclass
@@ -23,12 +26,13 @@ from backscatter.errors import RequestError, StoreError
 from backscatter.flow.census import Census, ScopeCensus
 from backscatter.flow.record import rfc3339
 from backscatter.store.filing import MOST_BUCKETS, MOST_PARTS, Shelves
-from backscatter.store.frame import expand, squeeze
+from backscatter.store.frame import squeeze
 from backscatter.store.hosts import Bloom
 from backscatter.store.items import EXPIRES
+from backscatter.store.rollup import ENOUGH, entries_in, expand_record, roll_up
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from backscatter.flow.window import Window
     from backscatter.store.items import Items
@@ -46,7 +50,6 @@ MOST_HOLES = 1000
 MOST_PARTED = 4096
 #: Days that one query may ask for.
 MOST_DAYS = 400
-_RECORD_LARGEST = 16 << 20
 #: Scopes that an entry names for people.
 _SCOPES_SHOWN = 8
 
@@ -149,12 +152,12 @@ def to_items(entry: Entry, talkers: tuple[str, ...] = ()) -> list[dict[str, obje
 
 
 def from_item(item: Mapping[str, Any]) -> Entry:
-    """The capture that an item lists. Raises StoreError where it is damaged."""
+    """The capture that an item lists, or a roll-up of it. Raises StoreError where it is damaged."""
     where = f"{item.get('pk')} {item.get('sk')}"
     if item.get("layout") != RECORD:
         raise StoreError(f"{where}: catalogue layout {item.get('layout')}, this version reads {RECORD}")
     try:
-        record = json.loads(expand(item["record"], _RECORD_LARGEST))
+        record = item["record"] if isinstance(item["record"], dict) else json.loads(expand_record(item))
         return Entry(
             capture=item["capture"],
             group=item["group"],
@@ -171,10 +174,11 @@ def from_item(item: Mapping[str, Any]) -> Entry:
         raise StoreError(f"{where}: the catalogue entry cannot be read: {error!r}") from error
 
 
-def listed(items: Items, group: str, window: Window) -> list[Entry]:
+def listed(items: Items, group: str, window: Window, *, may_write: bool = False) -> list[Entry]:
     """The captures of a group that overlap the window, by start.
 
-    Of several versions of one object only the latest is given. Raises RequestError for a window of more than MOST_DAYS.
+    Of several versions of one object only the latest is given. With `may_write`, hours of many entries are rolled up,
+    for whoever reads them next. Raises RequestError for a window of more than MOST_DAYS.
     """
     days = range(window.start // DAY, window.end // DAY + 1)
     if len(days) > MOST_DAYS:
@@ -183,7 +187,7 @@ def listed(items: Items, group: str, window: Window) -> list[Entry]:
         )
     found: dict[str, Entry] = {}
     for day in days:
-        for item in _of_day(items, _partition(group, day), window):
+        for item in _of_day(items, _partition(group, day), window, may_write=may_write):
             if str(item.get("capture")) not in found:
                 entry = from_item(item)
                 found[entry.capture] = entry
@@ -194,9 +198,38 @@ def listed(items: Items, group: str, window: Window) -> list[Entry]:
     return sorted(overlapping, key=lambda entry: (entry.census.start, entry.capture))
 
 
-def _of_day(items: Items, pk: str, window: Window) -> Iterator[dict[str, object]]:
+def _of_day(items: Items, pk: str, window: Window, *, may_write: bool) -> Iterator[Mapping[str, Any]]:
     yield from items.query(pk, "L#", f"L#{_stamp(window.end)}#~")
-    yield from items.query(pk, f"S#{_stamp(window.start - HOUR)}", f"S#{_stamp(window.end)}#~")
+    first, last = window.start - HOUR, window.end
+    short = f"S#{_stamp(first)}", f"S#{_stamp(last)}#~"
+    rolled: dict[str, dict[str, Any]] = {}
+    for item in items.query(pk, f"R#{_hour(first)}", f"R#{_stamp(last)}#~"):
+        # One that cannot be read says nothing, and nothing is lost: its entries are loose.
+        with contextlib.suppress(StoreError):
+            rolled |= entries_in(item)
+    loose: list[dict[str, Any]] = []
+    if rolled:
+        keys = list(items.keys(pk, *short))
+        loose = items.get_all([(pk, sk) for sk in keys if sk not in rolled])
+        yield from (rolled[sk] for sk in keys if sk in rolled)
+    else:
+        loose = list(items.query(pk, *short))
+    yield from loose
+    if may_write:
+        items.put_all(_rolled_up(pk, loose))
+
+
+def _rolled_up(pk: str, loose: Iterable[dict[str, Any]]) -> Iterator[dict[str, object]]:
+    hours: dict[str, list[dict[str, Any]]] = {}
+    for item in loose:
+        hours.setdefault(_hour(int(str(item["sk"]).split("#")[1])), []).append(item)
+    for hour, some in hours.items():
+        if len(some) >= ENOUGH:
+            yield from roll_up(pk, hour, some)
+
+
+def _hour(time: int) -> str:
+    return _stamp(time // HOUR * HOUR)
 
 
 def _partition(group: str, day: int) -> str:

@@ -33,6 +33,10 @@ class Items(Protocol):
         """The items of a partition with first <= sk <= last, ordered by sk."""
         ...
 
+    def keys(self, pk: str, first: str = "", last: str = "\U0010ffff") -> Iterator[str]:
+        """The sort keys of a partition's items with first <= sk <= last, in order: billed as the items, read sooner."""
+        ...
+
     def put_if_absent(self, item: Mapping[str, object]) -> bool:
         """Write the item unless its key exists; tells whether it was written."""
         ...

@@ -33,11 +33,20 @@ class MemoryItems:
 
     def query(self, pk: str, first: str = "", last: str = "\U0010ffff") -> Iterator[dict[str, object]]:
         """The items of a partition with first <= sk <= last, ordered by sk as DynamoDB orders: by UTF-8 bytes."""
-        low, high = first.encode(), last.encode()
-        keys = [key for key in self.items if key[0] == pk and low <= key[1].encode() <= high]
-        for key in sorted(keys, key=lambda key: key[1].encode()):
+        for sk in self._keys(pk, first, last):
             self.reads += 1
-            yield copy.deepcopy(self.items[key])
+            yield copy.deepcopy(self.items[pk, sk])
+
+    def keys(self, pk: str, first: str = "", last: str = "\U0010ffff") -> Iterator[str]:
+        """The sort keys of a partition's items with first <= sk <= last, in that order."""
+        for sk in self._keys(pk, first, last):
+            self.reads += 1
+            yield sk
+
+    def _keys(self, pk: str, first: str, last: str) -> list[str]:
+        low, high = first.encode(), last.encode()
+        keys = [sk for at, sk in self.items if at == pk and low <= sk.encode() <= high]
+        return sorted(keys, key=str.encode)
 
     def put_if_absent(self, item: Mapping[str, object]) -> bool:
         """Write the item unless its key exists."""

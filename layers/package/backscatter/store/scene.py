@@ -50,10 +50,13 @@ class StoredScene:
 
     It remembers what it read: make one for a finding *after* the finding was remembered, so that a capture is either
     in the scene or finds the finding waiting. Raises StoreError where what is stored cannot be read, RequestError where
-    there is more of it than `most_flows`.
+    there is more of it than `most_flows`. With `may_write` it rolls up hours of many captures that it reads.
     """
 
-    def __init__(self, items: Items, key: bytes, group: str, most_flows: int = MOST_FLOWS) -> None:
+    def __init__(
+        self, items: Items, key: bytes, group: str, most_flows: int = MOST_FLOWS, *, may_write: bool = False
+    ) -> None:
+        self._may_write = may_write
         self._items = items
         self._most_flows = most_flows
         self._held = 0
@@ -116,7 +119,7 @@ class StoredScene:
                 return [e for e in entries if e.census.start <= window.end and e.census.end >= window.start]
         # A judge asks for the day before and the hour around sooner or later: one reading serves all that it asks.
         wide = Window(window.start - DAY - HOUR, window.end + HOUR)
-        self._listed.append((wide, told_apart(listed(self._items, self._group, wide))))
+        self._listed.append((wide, told_apart(listed(self._items, self._group, wide, may_write=self._may_write))))
         return self._entries(window)
 
     def _volumes_of(self, entry: Entry) -> list[Volume]:

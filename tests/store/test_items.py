@@ -108,3 +108,10 @@ def test_floats_are_refused():
         client = boto3.client("dynamodb", region_name="eu-west-1")
         with pytest.raises(TypeError, match="holds no float"):
             DynamoItems(client, "flows").put_all([item("a", "b", severity=5.0)])
+
+
+def test_the_keys_of_a_partition_are_given_without_its_items(items):
+    items.put_all([{"pk": "p", "sk": f"{i:03d}", "data": b"x" * 10} for i in range(30)])
+    items.put_all([{"pk": "q", "sk": "000"}])
+    assert list(items.keys("p", "002", "004")) == ["002", "003", "004"]
+    assert len(list(items.keys("p"))) == 30

@@ -7,7 +7,8 @@ from pathlib import Path
 from backscatter.verdict import caps
 from backscatter.verdict.judge import MOST_CONVERSATIONS
 from backscatter.verdict.model import Label
-from backscatter.verdict.rules import RULES
+from backscatter.verdict.rules import RULES, Rule
+from backscatter.verdict.sessions import CONFLICT, LARGEST_BARE, SESSION_RULES, SessionRule
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "rules.md"
 
@@ -68,13 +69,28 @@ our SYN, and taking pieces away must never make a verdict more harmless. Where c
 Where a finding covers more than {most} conversations, those behind them are undetermined, never harmless.
 """
 
+SESSIONS = """
+## Session records
+
+`triage --sessions` reads what others counted where nobody captured: VPC Flow Logs, and the `flow` and `netflow` events
+of Suricata and AWS Network Firewall. They have no sequence numbers and sum flags up, so they have a table of their own,
+in `backscatter.verdict.sessions`, and nothing on it is confirmed. Where no packets were captured of a finding, it
+decides. Where some were, a record that shows our host taking part in a connection counts more than anything harmless
+that the captures show; every other record is told in the evidence and changes nothing.
+
+| rule | case | verdict | confidence | evidence |
+|---|---|---|---|---|
+{rows}
+Flags of `00` with packets, and a flow log without the column `tcp-flags`, are unknown, not absent. VPC Flow Logs tell
+SYN, FIN, RST and SYN+ACK apart and hide every other ACK, so a size beyond bare headers ({bare} bytes a packet, {bare6}
+for IPv6) counts as data. A security group keeps track of connections: it does not reject the answer to a SYN of ours. A
+network ACL does, but then our SYN is on record.
+"""
+
 
 def page() -> str:
     """The page as text."""
-    rows = ""
-    for rule in RULES:
-        verdict = f"{rule.label}: {rule.why}" if rule.why else rule.label
-        rows += f"| {rule.id} | {rule.case} | {verdict} | {rule.confidence} | {rule.evidence} |\n"
+    rows = "".join(map(_row, RULES))
     return (
         HEAD.format(order=", ".join(f"`{label}`" for label in Label))
         + rows
@@ -92,7 +108,17 @@ def page() -> str:
             flood_hosts=caps.FLOOD_HOSTS,
             flood_ports=caps.FLOOD_PORTS,
         )
+        + SESSIONS.format(
+            rows="".join(map(_row, (*SESSION_RULES[:-1], CONFLICT, SESSION_RULES[-1]))),
+            bare=LARGEST_BARE[4],
+            bare6=LARGEST_BARE[6],
+        )
     )
+
+
+def _row(rule: Rule | SessionRule) -> str:
+    verdict = f"{rule.label}: {rule.why}" if rule.why else rule.label
+    return f"| {rule.id} | {rule.case} | {verdict} | {rule.confidence} | {rule.evidence} |\n"
 
 
 if __name__ == "__main__":

@@ -240,3 +240,62 @@ def test_a_report_that_cannot_be_written_is_told(day, alert, tmp_path):
     result = triage(day, "--findings", alert, "--report", str(tmp_path / "pages"))
     assert result.exit_code == 2
     assert "pages" in result.stderr
+
+
+def flow_log(path, *, gzipped: bool = False, about: str = "18 OK") -> str:
+    """A flow log in which the security group rejects the 2007 SYN+ACKs, amid what our host sends."""
+    first = case.AT // 10**9 - 1600  # 18:03:20, a minute before the alert
+    lines = ["srcaddr dstaddr srcport dstport protocol packets bytes start end action tcp-flags log-status"]
+    lines.append(f"{case.REMOTE} {case.LOCAL} 6667 1024 6 3 180 {first + 60} {first + 80} REJECT {about}")
+    lines += [
+        f"{case.LOCAL} {case.FRIEND} 30000 443 6 9 900 {first + at} {first + at + 50} ACCEPT 3 OK"
+        for at in range(-3000, 3000, 60)
+    ]
+    data = "\n".join(lines).encode() + b"\n"
+    path.write_bytes(gzip.compress(data) if gzipped else data)
+    return str(path)
+
+
+def test_session_records_judge_where_nothing_was_captured(tmp_path):
+    alert = tmp_path / "sguil.txt"
+    alert.write_text(case.ALERT)
+    log = flow_log(tmp_path / "flow.log.gz", gzipped=True)
+    code, out, err = case.run("triage", "--sessions", log, "--findings", str(alert), "--home", case.LOCAL, "--json")
+    (verdict,) = [json.loads(line) for line in out.splitlines()]
+    assert (code, err) == (0, "101 session records are of hosts that the alerts name\n")
+    assert (verdict["verdict"], verdict["rule"], verdict["band"]) == ("backscatter", "S5", "probable")
+    assert verdict["flows"] == []
+    assert any("REJECT" in piece["text"] and f"{log}:2" in piece["text"] for piece in verdict["evidence"])
+
+
+def test_a_question_without_a_time_is_about_all_session_records(tmp_path):
+    log = flow_log(tmp_path / "flow.log")
+    question = f"tcp {case.LOCAL}:1024 > {case.REMOTE}:6667"
+    code, out, _ = case.run("triage", "--sessions", log, "--tuple", question, "--home", case.LOCAL, "--json")
+    assert (code, json.loads(out)["rule"]) == (0, "S5")
+
+
+def test_session_records_stand_beside_captures(tmp_path):
+    alert = tmp_path / "sguil.txt"
+    alert.write_text(case.ALERT)
+    capture = case.write(tmp_path / "day.pcap", case.day())
+    log = flow_log(tmp_path / "flow.log")
+    _, out, _ = case.run("triage", capture, "--sessions", log, "--findings", str(alert), "--home", case.LOCAL, "--json")
+    verdict = json.loads(out)
+    assert (verdict["verdict"], verdict["rule"]) == ("backscatter", "R4")
+    assert any(piece["text"].startswith("vpc flow log:") and piece["effect"] == "for" for piece in verdict["evidence"])
+
+
+def test_a_session_file_that_cannot_be_read_is_told(tmp_path):
+    alert = tmp_path / "sguil.txt"
+    alert.write_text(case.ALERT)
+    log = flow_log(tmp_path / "flow.log", about="eighteen OK")
+    code, out, err = case.run("triage", "--sessions", log, "--findings", str(alert), "--home", case.LOCAL, "--json")
+    assert (code, json.loads(out)["why"]) == (1, "no_capture")
+    assert f"{log}: line 2: column tcp-flags: 'eighteen' is no such number" in err
+
+
+def test_one_of_captures_and_session_records_is_needed(tmp_path):
+    code, _, err = case.run("triage", "--findings", "alerts.json")
+    assert code == 2
+    assert "name captures, or session records by --sessions" in err

@@ -14,8 +14,9 @@ import click
 
 from backscatter.cli import options
 from backscatter.cli.evidence import with_evidence
-from backscatter.cli.local import read_captures
+from backscatter.cli.local import Captures, read_captures
 from backscatter.cli.main import Failure, examples
+from backscatter.cli.sessions import sessions_about, timed
 from backscatter.cli.source import STDIN, sources
 from backscatter.cli.table import Column, print_table
 from backscatter.cli.terminal import Speaker
@@ -30,6 +31,7 @@ from backscatter.report.record import verdict_record
 from backscatter.report.text import detail, headline
 from backscatter.verdict.judge import judge
 from backscatter.verdict.model import Label, Verdict
+from backscatter.verdict.sessions import with_sessions
 from backscatter.verdict.settings import DEFAULT_HOME, Settings, parse_alias
 from backscatter.verdict.words import end_text
 
@@ -37,7 +39,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import tzinfo
 
-    from backscatter.cli.local import Captures
     from backscatter.cli.source import Source
     from backscatter.finding.model import Tuple
 
@@ -70,11 +71,18 @@ COLUMNS = (
     epilog=examples(
         "backscatter triage capture.pcap --findings eve.json --home 192.0.2.0/24",
         "backscatter triage *.pcap.gz --findings guardduty.json --alias 203.0.113.7=10.0.0.5 --report pages",
+        "backscatter triage --sessions vpcflow.log.gz --findings guardduty.json",
         "backscatter triage capture.pcap --tuple 'tcp 10.0.0.5:1024 > 192.0.2.1:6667' --at 2007-03-20T18:04:19Z",
     ),
 )
-@options.captures
+@click.argument("captures", metavar="[CAPTURE...]", nargs=-1)
 @click.option("--findings", metavar="FILE", multiple=True, help="Alerts to judge, format told by content; repeatable.")
+@click.option(
+    "--sessions",
+    metavar="FILE",
+    multiple=True,
+    help="Session records where nothing was captured: VPC Flow Logs, or EVE's flow and netflow events; repeatable.",
+)
 @click.option(
     "--home",
     callback=options.checked(options.read_network),
@@ -122,6 +130,7 @@ COLUMNS = (
 def triage(
     captures: tuple[str, ...],
     findings: tuple[str, ...],
+    sessions: tuple[str, ...],
     home: tuple[options.Network, ...],
     aliases: tuple[tuple[str, str], ...],
     conversation: Tuple | None,
@@ -135,16 +144,21 @@ def triage(
     """Say of each alert whether it is backscatter or real, with the evidence for it.
 
     Alerts are told in input order, duplicates (same id and update) once. With --json, one object per alert.
+
+    Captures prove. Session records have no sequence numbers, so what stands on them alone is probable at most; a real
+    connection that they show counts whatever captures show. One of the two is needed.
     """
+    if not captures and not sessions:
+        raise click.UsageError("Missing argument '[CAPTURE...]': name captures, or session records by --sessions")
     if bool(findings) == (conversation is not None):
         raise click.UsageError("one of --findings and --tuple is needed, and not both")
     if at is not None and conversation is None:
         raise click.UsageError("--at says when the conversation of --tuple was; findings say so themselves")
-    if STDIN in captures and STDIN in findings:
+    if [*captures, *findings, *sessions].count(STDIN) > 1:
         raise click.UsageError(f"stdin ({STDIN}) is read once: it holds the capture or the findings")
     speaker = Speaker()
     with contextlib.ExitStack() as stack:
-        read = read_captures(sources(captures, speaker, stack), speaker)
+        read = read_captures(sources(captures, speaker, stack), speaker) if captures else Captures({}, ())
         if conversation is not None:
             alerts = [_finding_of(conversation, at, read)]
         else:
@@ -152,7 +166,12 @@ def triage(
             alerts = _alerts(sources(findings, speaker, stack), read, unsaid, speaker)
         scene, settings = read.scene(), Settings(home or DEFAULT_HOME, aliases)
         _ask_for_home(alerts, settings, speaker)
+        if sessions:
+            records = sessions_about(sources(sessions, speaker, stack), alerts, settings, speaker)
+            alerts = timed(alerts, records)
         verdicts = [judge(alert, scene, settings) for alert in alerts]
+        if sessions:
+            verdicts = [with_sessions(verdict, records, settings) for verdict in verdicts]
         verdicts = with_evidence(verdicts, read.files, speaker)
     if report is not None:
         _write_pages(Path(report), verdicts, speaker)

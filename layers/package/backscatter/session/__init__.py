@@ -1,0 +1,1 @@
+"""Session records of others: what firewalls and networks counted where nobody captured packets."""

@@ -1,10 +1,11 @@
 """What reading a capture costs, in packets per CPU second of the whole process, beside peers that are installed.
 
-    make bench                      100,000 packets of each kind
+    make bench                                5 million packets of each kind, 2 million of whole ones (1 GB)
     python scripts/bench.py -n 1000000 mix
+    python scripts/bench.py --nfstream PYTHON   with NFStream, which that Python has
 
-Captures come from ../shared/bench/gen.py where it is there, else a plain one is made here. Machines are noisy: only
-ratios taken in one run mean anything.
+Captures come from ../shared/bench/gen.py where it is there, else a plain one is made here. Our own run is done on one
+core and on all of them. Machines are noisy: only ratios taken in one run mean anything.
 """
 
 from __future__ import annotations
@@ -29,8 +30,25 @@ ROOT = Path(__file__).resolve().parents[1]
 PEERS = ROOT.parent / "shared" / "bench"
 KINDS = ("mix", "backscatter", "vxlan", "full")
 
+#: Whole packets take more room, so there are fewer of them.
+SHARE = {"full": 0.4}
+
 #: Flows for each packet, as the peers' own figures were taken.
 FLOWS = {"mix": 0.06, "vxlan": 0.06, "backscatter": 0.44, "full": 0.06}
+
+
+#: Runs what follows on one core, in its place.
+_ON_ONE_CORE = (
+    "import os, sys; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); os.execv(sys.argv[1], sys.argv[1:])"
+)
+
+#: Counts the flows of NFStream, whose time-outs are set so that none of a capture is cut.
+_NFSTREAM = """
+import sys
+from nfstream import NFStreamer
+if __name__ == "__main__":
+    print(sum(1 for _ in NFStreamer(sys.argv[1], idle_timeout=300, active_timeout=3600, n_dissections=0, n_meters=1)))
+"""
 
 
 @dataclass(frozen=True)
@@ -43,8 +61,10 @@ class Run:
     output: str
 
 
-def measured(command: list[str]) -> Run:
+def measured(command: list[str], *, one_core: bool = False) -> Run:
     """Run a command to its end and take the operating system's account of it. Raises CalledProcessError if it fails."""
+    if one_core:
+        command = [sys.executable, "-c", _ON_ONE_CORE, *command]
     with tempfile.TemporaryFile("w+") as output:
         begun = time.perf_counter()
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.DEVNULL)
@@ -80,9 +100,13 @@ def made(kind: str, packets: int, folder: Path) -> tuple[Path, int | None]:
     return path, packets // 2
 
 
-def peers(path: Path, folder: Path) -> dict[str, list[str]]:
+def peers(path: Path, folder: Path, nfstream: str | None) -> dict[str, list[str]]:
     """Commands of the peers that are here."""
     found = {}
+    if nfstream:
+        script = folder / "nfstream_flows.py"
+        script.write_text(_NFSTREAM)
+        found["NFStream"] = [nfstream, str(script), str(path)]
     if (PEERS / "dpkt_loop.py").is_file():
         found["dpkt objects, dict, CSV"] = [
             sys.executable,
@@ -106,33 +130,38 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kinds", nargs="*", default=KINDS, help=f"which captures: {', '.join(KINDS)}")
-    parser.add_argument("-n", "--packets", type=int, default=100_000, help="packets of each capture (default 100000)")
+    parser.add_argument(
+        "-n", "--packets", type=int, default=5_000_000, help="packets of each capture (default 5000000)"
+    )
+    parser.add_argument("--nfstream", metavar="PYTHON", help="a Python that has NFStream, to run that too")
     arguments = parser.parse_args()
-    table = Table("capture", "tool", "packets/CPU s", "our CPU / its", "CPU s", "wall s", "peak MB", "flows")
+    table = Table("capture", "tool", "packets/CPU s", "its CPU / ours", "CPU s", "wall s", "peak MB", "flows")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for kind in arguments.kinds:
-            path, truth = made(kind, arguments.packets, folder)
+            packets = round(arguments.packets * SHARE.get(kind, 1))
+            path, truth = made(kind, packets, folder)
             cli = [str(Path(sys.executable).with_name("backscatter")), "flows", "--summary", "--json", str(path)]
-            ours = measured(cli)
+            ours = measured(cli, one_core=True)
             flows = json.loads(ours.output)["flows"]
             if truth is not None and flows != truth:
                 raise SystemExit(f"{kind}: {flows} flows, but the generator made {truth}")
-            runs = {"backscatter flows": ours, **{peer: measured(line) for peer, line in peers(path, folder).items()}}
+            runs = {"backscatter, one core": ours, "backscatter, all cores": measured(cli)}
+            runs |= {peer: measured(line) for peer, line in peers(path, folder, arguments.nfstream).items()}
             for tool, run in runs.items():
-                rate = arguments.packets / run.cpu
                 table.add_row(
                     kind,
                     tool,
-                    f"{rate:,.0f}",
-                    f"{ours.cpu / run.cpu:.2f}",
+                    f"{packets / run.cpu:,.0f}",
+                    f"{run.cpu / ours.cpu:.2f}",
                     f"{run.cpu:.2f}",
                     f"{run.wall:.2f}",
                     f"{run.megabytes:.0f}",
-                    str(flows) if run is ours else "",
+                    str(flows) if tool.startswith("backscatter") else "",
                 )
+            path.unlink()
     Console(width=110).print(table)
-    print(f"{arguments.packets:,} packets each; {os.cpu_count()} cores, Python {sys.version.split()[0]}")
+    print(f"{os.cpu_count()} cores, Python {sys.version.split()[0]}")
 
 
 if __name__ == "__main__":

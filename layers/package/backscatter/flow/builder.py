@@ -10,7 +10,7 @@ from backscatter.decode.columns import OK, Packets
 from backscatter.flow.build import portions
 from backscatter.flow.conversation import OTHER_IDLE, SECOND, TCP, TCP_IDLE, conversations
 from backscatter.flow.halves import Halves
-from backscatter.flow.held import Held, absorb, plain_kept, slimmed, tcp_kept
+from backscatter.flow.held import Gathered, Held, absorb, plain_kept, tcp_kept
 from backscatter.flow.orderly import orderly
 from backscatter.flow.sides import first_acks
 from backscatter.flow.table import FLOW
@@ -66,9 +66,8 @@ class FlowBuilder(Generic[T]):
         self._brief = brief
         self._reordering = reordering
         self._batch = batch
-        self._held = Held.joined_from([])
-        self._pending: list[Packets] = []
-        self._count = 0
+        self._gathered = Gathered()
+        self._held = 0  # how many of those gathered were held from before
         self._settled_to = np.iinfo(np.int64).min
         self._latest = np.iinfo(np.int64).min
         self.late = 0
@@ -80,12 +79,13 @@ class FlowBuilder(Generic[T]):
             return None
         self._latest = max(self._latest, int(packets["time"].max()))
         self.late += int(np.count_nonzero(packets["time"] < self._settled_to))
-        self._pending.append(slimmed(packets))
-        self._count += len(packets)
-        if self._count < max(self._batch, len(self._held)):
+        if not len(self._gathered):
+            self._gathered = Gathered(room=self._batch + len(packets))
+        self._gathered.add(packets)
+        if len(self._gathered) - self._held < max(self._batch, self._held):
             return None
         # A single stray clock must not end every flow: half of a batch is never held for settled.
-        halfway = int(np.median(np.concatenate([some["time"][::_SAMPLE] for some in self._pending])))
+        halfway = int(np.median(self._gathered.column("time")[self._held :: _SAMPLE]))
         self._settled_to = max(self._settled_to, min(self._latest - self._reordering, halfway))
         return self._built(self._settled_to)
 
@@ -94,16 +94,17 @@ class FlowBuilder(Generic[T]):
         return self._built(None)
 
     def _built(self, settled_to: int | None) -> T:
-        tables = [self._held, *self._pending]
-        self._pending, self._count, self._held = [], 0, Held.joined_from([])
-        packets = Held.joined_from(tables)
+        packets, self._gathered, self._held = self._gathered.held(), Gathered(), 0
         traffic = conversations(packets, packets.settled)
         if settled_to is None:
             return self._make(packets, traffic)
         live = _may_go_on(packets, traffic, settled_to)
         built = self._make(packets, traffic.only(~live))
         packets.settled |= packets["time"] < settled_to
-        self._held = _condensed(packets, traffic.only(live), self._brief)
+        held = _condensed(packets, traffic.only(live), self._brief)
+        del packets, traffic
+        self._held = len(held)
+        self._gathered = Gathered(held, self._held + max(self._batch, self._held))
         return built
 
 
@@ -145,7 +146,7 @@ def _decoded(packets: Packets) -> Packets:
     ok = packets["status"] == OK
     if ok.all():
         return packets
-    return Held.joined_from([packets]).only(np.flatnonzero(ok))
+    return Held.of(packets).only(np.flatnonzero(ok))
 
 
 def _may_go_on(packets: Held, traffic: Traffic, settled_to: int) -> Bools:
@@ -179,7 +180,7 @@ def _condensed(packets: Held, traffic: Traffic, brief: int) -> Held:
             absorb(packets, some, keep)
             kept.append(np.stack((some.pos[keep], some.packet[keep])))
     if not kept:
-        return Held.joined_from([])
+        return Gathered().held()
     pos, packet = np.concatenate(kept, axis=1)
     return packets.only(packet[np.argsort(pos)])
 

@@ -83,17 +83,17 @@ def conversations(packets: Packets, settled: Bools | None = None) -> Traffic:
 
     `settled` tells packets between which there was no silence, though some that filled it may be gone.
     """
-    chosen = _in_time(packets)
-    if not len(chosen):
+    taken = _in_time(packets)
+    count = len(packets) if taken is None else len(taken)
+    if not count:
         none = np.zeros(0, np.int64)
         return Traffic(0, none, none, none, none, none)
-    taken = None if len(chosen) == len(packets) and _is_whole(chosen) else chosen
     keys = _keys(packets, taken)
     runs, forward = _grouped(keys), keys.forward
     del keys
     _split(packets, taken, forward, runs, settled)
     at = np.flatnonzero(runs.new_half)
-    length = np.diff(np.append(at, len(chosen)))
+    length = np.diff(np.append(at, count))
     first = runs.order[at]
     new_flow = runs.new_flow[at]
     head = np.minimum.reduceat(first, np.flatnonzero(new_flow))
@@ -108,27 +108,25 @@ def conversations(packets: Packets, settled: Bools | None = None) -> Traffic:
     lengths[half], begins[half] = length, at
     begins -= np.cumsum(lengths) - lengths
     source = np.repeat(begins, lengths)
-    source += np.arange(len(chosen))
-    pos = runs.order[source]
+    source += np.arange(count)
+    pos = runs.order.take(source, out=source, mode="clip")  # in place: each is looked up before it is written over
     chain = np.cumsum(runs.new_chain[at][new_flow], dtype=np.int64)
-    packet = pos if taken is None else chosen[pos]
-    return Traffic(flows, packet, pos, lengths, chosen[head[by_start]], chain[by_start])
+    head = head[by_start]
+    packet, head = (pos, head) if taken is None else (taken[pos], taken[head])
+    return Traffic(flows, packet, pos, lengths, head, chain[by_start])
 
 
-def _in_time(packets: Packets) -> Ints:
-    """Indices of the packets with status OK, in the order of (time, place)."""
-    chosen: Ints = np.flatnonzero(packets["status"] == OK)
-    time, place = packets["time"], packets["place"]
-    if len(chosen) < len(packets):
-        time, place = time[chosen], place[chosen]
+def _in_time(packets: Packets) -> Ints | None:
+    """Indices of the packets with status OK, in the order of (time, place); None for all packets as they stand."""
+    ok = packets["status"] == OK
+    chosen: Ints | None = None if ok.all() else np.flatnonzero(ok)
+    time, place = (packets[name] if chosen is None else packets[name][chosen] for name in ("time", "place"))
     behind = np.flatnonzero(time[1:] <= time[:-1])
     earlier = (time[behind + 1] < time[behind]) | (place[behind + 1] < place[behind])
-    return chosen[np.lexsort((place, time))] if earlier.any() else chosen
-
-
-def _is_whole(chosen: Ints) -> bool:
-    """Whether indices of all packets stand in their order."""
-    return bool((chosen[1:] > chosen[:-1]).all())
+    if not earlier.any():
+        return chosen
+    order = np.lexsort((place, time))
+    return order if chosen is None else chosen[order]
 
 
 @dataclass(frozen=True, slots=True)

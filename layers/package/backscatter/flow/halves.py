@@ -62,7 +62,7 @@ class Halves:
         self.seq: NDArray[np.uint32] = packets["seq"][index]
         self.ack: NDArray[np.uint32] = packets["ack"][index]
         self.window: NDArray[np.uint16] = packets["window"][index]
-        self.payload: Ints = packets["payload"][index]
+        self.payload: Ints = packets["payload"][index].astype(np.int64, copy=False)
         self.opaque: Bools = (packets["traits"][index] & NO_FLAGS) != 0
         self.control: Ints = np.flatnonzero(self.flags & (SYN | FIN | RST))
 

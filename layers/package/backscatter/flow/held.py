@@ -18,8 +18,6 @@ from backscatter.flow.runs import run_starts
 from backscatter.flow.table import PLACES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
     from backscatter.flow.halves import Halves, Shape
@@ -43,7 +41,19 @@ ABSORBED = np.dtype(
 _MERE = PSH | URG | ECE | CWR
 
 #: Columns that often hold one value in a whole capture.
-_OFTEN_ONE = ("status", "scope", "tunnels", "version", "src_hi", "dst_hi", "icmp_type", "icmp_code")
+_OFTEN_ONE = frozenset(
+    ("status", "scope", "tunnels", "version", "src_hi", "dst_hi", "icmp_type", "icmp_code", "quote", "absorbed")
+)
+
+#: Columns that seldom need all of their bits. Sums of what was absorbed may.
+_NARROW = {
+    "src_lo": np.dtype(np.uint32),
+    "dst_lo": np.dtype(np.uint32),
+    "ip_bytes": np.dtype(np.int32),
+    "payload": np.dtype(np.int32),
+}
+
+_NONE_ABSORBED = np.full(1, -1, np.int32)
 
 _SUMS = ("packets", "data", "acks", "segments")
 
@@ -60,33 +70,10 @@ class Held(Packets):
     settled: Bools
 
     @classmethod
-    def joined_from(cls, tables: list[Packets]) -> Held:
-        """Tables as they were decoded, or held, one behind the other. Empties `tables`, so that nothing lies twice."""
-        lengths = [len(table) for table in tables]
-        held = [table if isinstance(table, Held) else None for table in tables]
-        quote = _stacked([table["quote"] for table in tables], [len(table.quotes) for table in tables])
-        quotes = np.concatenate([np.zeros(0, QUOTE), *(table.quotes for table in tables)])
-        quotes["packet"] = np.flatnonzero(quote >= 0)
-        rows = [
-            np.broadcast_to(np.int32(-1), length) if table is None else table["absorbed"]
-            for table, length in zip(held, lengths, strict=True)
-        ]
-        absorbed = np.concatenate([np.zeros(0, ABSORBED), *(table.absorbed for table in held if table is not None)])
-        settled = [
-            np.zeros(length, np.bool_) if table is None else table.settled
-            for table, length in zip(held, lengths, strict=True)
-        ]
-        columns = {
-            "quote": quote,
-            "absorbed": _stacked(rows, [0 if table is None else len(table.absorbed) for table in held]),
-        }
-        parts = [dict(table.columns) for table in tables]
-        tables.clear()
-        held.clear()
-        for name in PACKET:
-            if name not in columns:
-                columns[name] = _joined(name, [part.pop(name) for part in parts])
-        return cls(columns, quotes, absorbed, np.concatenate([np.zeros(0, np.bool_), *settled]))
+    def of(cls, packets: Packets) -> Held:
+        """A table as it was decoded."""
+        columns = {**packets.columns, "absorbed": np.broadcast_to(np.int32(-1), len(packets))}
+        return cls(columns, packets.quotes, np.zeros(0, ABSORBED), np.zeros(len(packets), np.bool_))
 
     def only(self, index: Ints) -> Held:
         """Some of the packets, in that order, with their quotes and what they absorbed."""
@@ -102,37 +89,102 @@ class Held(Packets):
         return Held(columns, quotes, self.absorbed[absorbed], self.settled[index])
 
 
+class Gathered:
+    """Packets one behind the other, in columns with room for more: each packet is copied once, and lies nowhere twice.
+
+    Memory that was never written to costs nothing, and a column that holds one value has room for one.
+    """
+
+    def __init__(self, held: Held | None = None, room: int = 0) -> None:
+        self._length, self._room = 0, max(room, 1)
+        self._columns: dict[str, NDArray[Any]] = {}
+        self._quotes: list[NDArray[np.void]] = []
+        self._quoted = 0
+        self._absorbed, self._settled = np.zeros(0, ABSORBED), np.zeros(0, np.bool_)
+        if held is not None and len(held):
+            self.add(held)
+            self._absorbed, self._settled = held.absorbed, held.settled
+
+    def __len__(self) -> int:
+        return self._length
+
+    def column(self, name: str) -> NDArray[Any]:
+        """One column of all packets so far."""
+        return self._columns[name][: self._length]
+
+    def add(self, packets: Packets) -> None:
+        """Put packets behind the others."""
+        begin, end = self._length, self._length + len(packets)
+        if end > self._room:
+            self._room = max(end, 2 * self._room)
+            self._columns = {name: self._moved(name) for name in self._columns}
+        for name in PACKET:
+            values = packets[name]
+            if name == "quote" and len(packets.quotes):
+                values = np.where(values >= 0, values + np.int32(self._quoted), values)
+            self._put(name, begin, end, values)
+        self._put("absorbed", begin, end, packets["absorbed"] if isinstance(packets, Held) else _NONE_ABSORBED)
+        self._quotes.append(packets.quotes)
+        self._quoted += len(packets.quotes)
+        self._length = end
+
+    def held(self) -> Held:
+        """The table of all packets. Nothing may be added behind that."""
+        columns = {name: self.column(name) for name in self._columns} or _no_columns()
+        quotes = np.concatenate([np.zeros(0, QUOTE), *self._quotes])
+        if len(quotes):
+            quotes["packet"] = np.flatnonzero(columns["quote"] >= 0)
+        settled = np.zeros(self._length, np.bool_)
+        settled[: len(self._settled)] = self._settled
+        return Held(columns, quotes, self._absorbed, settled)
+
+    def _put(self, name: str, begin: int, end: int, values: NDArray[Any]) -> None:
+        mine = self._columns.get(name)
+        if mine is None:
+            mine = self._columns[name] = self._begun(name, values)
+        elif name in _NARROW and mine.dtype != values.dtype and not _fits(values, mine.dtype):
+            mine = self._columns[name] = self._moved(name, values.dtype)
+        elif mine.strides == (0,) and not (values == mine[0]).all():
+            whole = self._columns[name] = np.empty(self._room, mine.dtype)
+            whole[:begin] = mine[0]
+            mine = whole
+        if mine.strides != (0,):
+            mine[begin:end] = values
+
+    def _begun(self, name: str, values: NDArray[Any]) -> NDArray[Any]:
+        """A column for values of which these are the first, in as little room as they need."""
+        if name in _OFTEN_ONE and len(values) and (values == values[0]).all():
+            return np.broadcast_to(values[0], self._room)
+        narrow = _NARROW.get(name)
+        return np.empty(self._room, narrow if narrow is not None and _fits(values, narrow) else values.dtype)
+
+    def _moved(self, name: str, dtype: np.dtype[Any] | None = None) -> NDArray[Any]:
+        """The column with more room, or with more room for each value."""
+        mine = self._columns[name]
+        if mine.strides == (0,):
+            return np.broadcast_to(mine[0], self._room)
+        larger = np.empty(self._room, dtype or mine.dtype)
+        larger[: self._length] = mine[: self._length]
+        return larger
+
+
+def _fits(values: NDArray[Any], dtype: np.dtype[Any]) -> bool:
+    bounds = np.iinfo(dtype)
+    return not len(values) or (int(values.min()) >= bounds.min and int(values.max()) <= bounds.max)
+
+
+def _no_columns() -> dict[str, NDArray[Any]]:
+    return {name: np.zeros(0, form) for name, (form, _) in PACKET.items()} | {"absorbed": np.zeros(0, np.int32)}
+
+
 def slimmed(packets: Packets) -> Packets:
     """The same packets with those columns that hold one value only in the room of one value."""
     columns = dict(packets.columns)
     for name in _OFTEN_ONE:
-        column = columns[name]
-        if len(column) and column.strides != (0,) and (column == column[0]).all():
+        column = columns.get(name)
+        if column is not None and len(column) and column.strides != (0,) and (column == column[0]).all():
             columns[name] = np.broadcast_to(column[0], len(column))
     return Packets(columns, packets.quotes)
-
-
-def _joined(name: str, columns: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    """Columns one behind the other, as one value where all hold the same."""
-    columns = [column for column in columns if len(column)]
-    if columns and all(column.strides == (0,) and column[0] == columns[0][0] for column in columns):
-        return np.broadcast_to(columns[0][0], sum(map(len, columns)))
-    return np.concatenate(columns) if columns else np.zeros(0, PACKET[name][0])
-
-
-def _stacked(rows: Sequence[NDArray[np.int32]], counts: Sequence[int]) -> NDArray[np.int32]:
-    """Rows of small tables as rows of these tables one behind the other; -1 stays."""
-    stacked = np.zeros(sum(map(len, rows)), np.int32)
-    at = before = 0
-    for some, count in zip(rows, counts, strict=True):
-        part = stacked[at : at + len(some)]
-        part[:] = some
-        if count:
-            part[part >= 0] += before
-        else:
-            part[:] = -1
-        at, before = at + len(some), before + count
-    return stacked
 
 
 def _renumbered(rows: NDArray[np.int32]) -> tuple[NDArray[np.int32], Ints]:
@@ -216,9 +268,12 @@ def absorb(packets: Held, shape: Shape, keep: Bools) -> None:
     for bound, name in ((np.maximum, "largest"), (np.maximum, "ttl_high"), (np.minimum, "ttl_low")):
         mine[name] = bound(mine[name], bound.reduceat(sums[name], start))
     for name in ("payload", "ip_bytes"):
+        packets.columns[name] = packets[name].astype(np.int64, copy=False)
         packets[name][taker] += np.add.reduceat(packets[name][given], start)
     packets["speech"][taker] |= np.bitwise_or.reduceat(packets["speech"][given], start)
     packets["flags"][taker] |= np.bitwise_or.reduceat(packets["flags"][given] & _MERE, start)
+    if packets["absorbed"].strides == (0,):
+        packets.columns["absorbed"] = packets["absorbed"].copy()
     packets["absorbed"][taker] = len(packets.absorbed) + np.arange(len(taker))
     packets.absorbed = np.concatenate((packets.absorbed, mine))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from functools import partial
 
 import pytest
@@ -12,6 +13,7 @@ from backscatter.demo.wire import pcap, tcp
 from backscatter.finding.model import End
 from backscatter.flow.lookup import TableScene
 from backscatter.flow.read import Piece, read_sensor
+from backscatter.flow.window import Window
 from backscatter.verdict.judge import judge
 from backscatter.verdict.model import Effect, Label, Why
 from backscatter.verdict.settings import Settings
@@ -161,3 +163,63 @@ def test_undetermined_by_loss_says_why(tape):
     assert verdict.label is not Label.BACKSCATTER or verdict.band != "confirmed"
     assert verdict.why in (None, Why.MIDSTREAM, Why.CONFLICT)
     assert PORT
+
+
+def two_hours(*, lossy: tuple[float, float]) -> Tape:
+    """Two hours in one capture, with backscatter at 6000 s; data is lost between two times."""
+    tape = Tape().ordinary(0, 7200, every=8).backscatter(6000)
+    inside = [one for one in tape.records if seconds(lossy[0]) <= one[0] < seconds(lossy[1]) and len(one[1]) > 100]
+    lost = set(inside[::10])
+    tape.records = [record for record in tape.records if record not in lost]
+    return tape
+
+
+def test_a_burst_of_loss_does_not_drown_in_a_long_capture():
+    tape = two_hours(lossy=(5700, 6100))
+    (census,) = tape.scene().censuses(Window(0, 1 << 62))
+    assert 0 < census.scopes[""].lost < 0.01 * census.scopes[""].segments
+    verdict = tape.judged(alert(6000))
+    assert (verdict.label, verdict.band) == (Label.BACKSCATTER, "possible")
+    assert "lost about" in missing(verdict)
+
+
+def test_loss_at_another_time_holds_nothing_back():
+    verdict = two_hours(lossy=(0, 4000)).judged(alert(6000))
+    assert (verdict.rule, verdict.confidence) == ("R4", 97)
+
+
+def test_the_slices_of_a_capture_add_up_to_its_whole():
+    (census,) = two_hours(lossy=(300, 4000)).scene().censuses(Window(0, 1 << 62))
+    scope = census.scopes[""]
+    assert sum(segments for _, segments, _ in scope.slices) == scope.segments
+    assert sum(lost for _, _, lost in scope.slices) == scope.lost > 0
+    assert len(scope.slices) in (24, 25)
+
+
+def test_what_the_sensor_says_that_it_dropped_counts_in_pcapng_statistics():
+    tape = Tape().ordinary(0, 600).backscatter(300)
+    data = pcapng(sorted(tape.records), dropped=len(tape.records) // 20)
+    scene = TableScene([read_sensor("tap", [Piece("tap.pcapng", partial(io.BytesIO, data))])])
+    verdict = judge(alert(), scene, Settings())
+    assert (verdict.label, verdict.band) == (Label.BACKSCATTER, "possible")
+    assert "lost about 4." in missing(verdict)
+
+
+def pcapng(records: list[tuple[int, bytes]], *, dropped: int) -> bytes:
+    """A pcapng of one section and interface (nanoseconds) whose statistics tell dropped packets (isb_ifdrop)."""
+
+    def block(kind: int, body: bytes) -> bytes:
+        body += b"\0" * (-len(body) % 4)
+        return struct.pack("<II", kind, len(body) + 12) + body + struct.pack("<I", len(body) + 12)
+
+    parts = [
+        block(0x0A0D0D0A, struct.pack("<IHHq", 0x1A2B3C4D, 1, 0, -1)),
+        block(1, struct.pack("<HHI", 1, 0, 0) + struct.pack("<HHB3x", 9, 1, 9) + struct.pack("<HH", 0, 0)),
+    ]
+    for time, frame in records:
+        head = struct.pack("<IIIII", 0, time >> 32, time & 0xFFFFFFFF, len(frame), len(frame))
+        parts.append(block(6, head + frame))
+    last = records[-1][0]
+    told = struct.pack("<III", 0, last >> 32, last & 0xFFFFFFFF) + struct.pack("<HHQ", 5, 8, dropped)
+    parts.append(block(5, told + struct.pack("<HH", 0, 0)))
+    return b"".join(parts)

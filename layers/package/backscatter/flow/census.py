@@ -20,13 +20,19 @@ if TYPE_CHECKING:
 
 SECOND = 1_000_000_000
 
+#: Length of a slice of time (ns) of which the loss is told by itself: a burst of loss must not drown in a long capture.
+SLICE = 300 * SECOND
+#: Slices that one capture may have; one that is no longer than a few needs none.
+_MOST_SLICES, _FEWEST_SLICES = 2000, 4
+
 
 @dataclass(frozen=True, slots=True)
 class ScopeCensus:
     """One scope of one capture. Times in ns.
 
     `segments` and `lost` are the opportunities to notice a loss (the losses included) and the losses noticed, as
-    Zeek's capture-loss counts them; conversations that are candidates for backscatter are left out.
+    Zeek's capture-loss counts them; conversations that are candidates for backscatter are left out. `slices` are the
+    same over time, (begin, segments, lost) of SLICE each; none where the capture is short or the scopes are many.
     """
 
     packets: int
@@ -34,6 +40,7 @@ class ScopeCensus:
     last: int
     segments: int
     lost: int
+    slices: tuple[tuple[int, int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,40 +191,78 @@ class Tally:
 
     def _scopes(self, scopes: Sequence[str], losses: Losses, number: int) -> dict[str, ScopeCensus]:
         """The scopes that the piece carried IP packets of."""
+        carried = np.flatnonzero(self._carried).tolist()
+        length = ((self.end or 0) - (self.start or 0)) // SLICE + 1
+        sliced = length >= _FEWEST_SLICES and length * len(carried) <= _MOST_SLICES
         return {
             scopes[at]: ScopeCensus(
-                int(self._carried[at]), int(self._first[at]), int(self._last[at]), *losses.of(number, at)
+                int(self._carried[at]),
+                int(self._first[at]),
+                int(self._last[at]),
+                *losses.of(number, at),
+                losses.slices(number, at) if sliced else (),
             )
-            for at in np.flatnonzero(self._carried).tolist()
+            for at in carried
         }
 
 
 class Losses:
     """Segments with sequence space, and those noticed as lost, by piece and scope of the flows that sent them.
 
-    A flow's belong to the piece that holds its first packet.
+    A flow's belong to the piece that holds its first packet, and are spread evenly over the time that it took.
     """
 
     def __init__(self) -> None:
         self._sums: dict[tuple[int, int], NDArray[np.int64]] = {}
+        self._slices: dict[tuple[int, int], dict[int, NDArray[np.int64]]] = {}
 
     def add(self, rows: NDArray[np.void]) -> None:
         """Count more flows (array of FLOW)."""
-        told = ~is_candidate(rows)
-        owner = (rows["src_places"][:, 0] >> PLACE_BITS << 32 | rows["scope"])[told]
-        counts = np.stack(
-            [(rows[f"src_{name}"] + rows[f"dst_{name}"].astype(np.int64))[told] for name in ("segments", "lost")]
-        )
-        found = owner[:1] if (owner == owner[:1]).all() else np.unique(owner)
-        for key in found.tolist():
-            piece, scope = key >> 32, key & 0xFFFFFFFF
-            here = counts if len(found) == 1 else counts[:, owner == key]
-            self._sums[piece, scope] = self._sums.get((piece, scope), 0) + here.sum(axis=1)
+        segments, lost = (rows[f"src_{name}"] + rows[f"dst_{name}"].astype(np.int64) for name in ("segments", "lost"))
+        some = np.flatnonzero((segments | lost) != 0)
+        some = some[~is_candidate(rows[some])]
+        keys = rows["src_places"][some, 0] >> PLACE_BITS << 32 | rows["scope"][some]
+        found, inverse = np.unique(keys, return_inverse=True)
+        owners = [(key >> 32, key & 0xFFFFFFFF) for key in found.tolist()]
+        counts = np.stack([segments[some], lost[some]], axis=1).astype(np.int64)
+        sums = np.zeros((len(found), 2), np.int64)
+        np.add.at(sums, inverse, counts)
+        for owner, pair in zip(owners, sums, strict=True):
+            self._sums[owner] = self._sums.get(owner, 0) + pair
+        self._add_slices(rows[some], owners, inverse, counts)
+
+    def _add_slices(
+        self,
+        rows: NDArray[np.void],
+        owners: list[tuple[int, int]],
+        owner: NDArray[np.int64],
+        counts: NDArray[np.int64],
+    ) -> None:
+        """Count each flow in every slice of time that it reaches into, evenly."""
+        begin = rows["start"] // SLICE
+        # A flow of absurd length is of a broken clock, whose capture proves nothing: its slices need not be right.
+        number = np.minimum(rows["end"] // SLICE - begin + 1, _MOST_SLICES)
+        flow = np.repeat(np.arange(len(rows)), number)
+        step = np.arange(len(flow)) - np.repeat(np.cumsum(number) - number, number)
+        share = counts[flow] * (step + 1)[:, None] // number[flow, None] - counts[flow] * step[:, None] // number[
+            flow, None
+        ]  # fmt: skip
+        slices, inverse = np.unique(np.stack([owner[flow], begin[flow] + step], axis=1), axis=0, return_inverse=True)
+        sums = np.zeros((len(slices), 2), np.int64)
+        np.add.at(sums, inverse.reshape(-1), share)
+        for (at, time), pair in zip(slices.tolist(), sums, strict=True):
+            told = self._slices.setdefault(owners[at], {})
+            told[time] = told.get(time, 0) + pair
 
     def of(self, piece: int, scope: int) -> tuple[int, int]:
         """Segments and losses of a scope in a piece."""
         segments, lost = self._sums.get((piece, scope), (0, 0))
         return int(segments), int(lost)
+
+    def slices(self, piece: int, scope: int) -> tuple[tuple[int, int, int], ...]:
+        """Begin (ns), segments and losses of a scope in a piece for each SLICE in which there were any."""
+        told = self._slices.get((piece, scope), {})
+        return tuple((time * SLICE, int(pair[0]), int(pair[1])) for time, pair in sorted(told.items()))
 
 
 def take_census(

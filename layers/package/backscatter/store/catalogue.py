@@ -249,7 +249,7 @@ def _census(record: dict[str, Any]) -> Census:
     return Census(
         **record
         | {
-            "scopes": {str(name): ScopeCensus(*scope) for name, scope in record["scopes"].items()},
+            "scopes": {str(name): _scope(scope) for name, scope in record["scopes"].items()},
             "holes": tuple((int(after), int(before)) for after, before in record["holes"]),
             "notes": tuple(record["notes"]),
         }
@@ -267,3 +267,10 @@ def _bounded_parts(parts: int) -> int:
     if not 0 <= parts <= MOST_PARTED:
         raise StoreError(f"a catalogue entry lists {parts} parts")
     return parts
+
+
+def _scope(record: list[Any]) -> ScopeCensus:
+    """The census of a scope; entries that were made before there were slices have none."""
+    packets, first, last, segments, lost, *more = record
+    slices = tuple((begin, seen, missed) for begin, seen, missed in more[0]) if more else ()
+    return ScopeCensus(packets, first, last, segments, lost, slices)

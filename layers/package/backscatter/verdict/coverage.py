@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from math import sqrt
 from typing import TYPE_CHECKING
 
+from backscatter.flow.census import SLICE
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from backscatter.flow.census import Census
+    from backscatter.flow.census import Census, ScopeCensus
     from backscatter.flow.window import Window
 
 SECOND = 10**9
@@ -25,6 +27,9 @@ MEDIANS_IN_A_HOLE = 10
 
 #: Fewer opportunities than this to notice a loss give no estimate of it.
 ENOUGH_TO_ESTIMATE = 50
+
+#: With so many and no loss among them, it is 95 % sure that less than one per cent was lost.
+ENOUGH_FOR_ONE_PER_CENT = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,13 +164,34 @@ def _hole_between(before: Census, after: Census) -> int:
 
 
 def _loss(pieces: Iterable[Census], scope: str, around: Window) -> Loss:
-    """Loss over the pieces that reach into the window."""
+    """Loss in the window, or over the pieces that reach into it: a burst counts, however long the capture.
+
+    The window alone decides where it shows enough to tell a loss of one per cent; else the worse of both does.
+    """
     near = [piece for piece in pieces if piece.start <= around.end and piece.end >= around.start]
     of_scope = [piece.scopes[scope] for piece in near if scope in piece.scopes]
-    return Loss(
-        opportunities=sum(census.segments + census.lost for census in of_scope),
-        lost=sum(census.lost for census in of_scope),
-        # A record whose headers could not be read may as well not have been captured: our SYN may be in it.
-        dropped=sum((piece.dropped or 0) + piece.undecodable for piece in near),
-        packets=sum(piece.packets for piece in near),
-    )
+    # A record whose headers could not be read may as well not have been captured: our SYN may be in it.
+    dropped = sum((piece.dropped or 0) + piece.undecodable for piece in near)
+    packets = sum(piece.packets for piece in near)
+
+    def loss(seen: Iterable[tuple[int, int]]) -> Loss:
+        pairs = list(seen)
+        lost = sum(lost for _, lost in pairs)
+        return Loss(sum(segments for segments, _ in pairs) + lost, lost, dropped, packets)
+
+    whole = loss((census.segments, census.lost) for census in of_scope)
+    window = loss(pair for census in of_scope for pair in _in_window(census, around))
+    if window.opportunities >= ENOUGH_FOR_ONE_PER_CENT:
+        return window
+    return window if (window.rate or 0.0) > (whole.rate or 0.0) else whole
+
+
+def _in_window(census: ScopeCensus, around: Window) -> list[tuple[int, int]]:
+    """Segments and losses of the slices that reach into a window; of the whole where there are no slices."""
+    if not census.slices:
+        return [(census.segments, census.lost)]
+    return [
+        (segments, lost)
+        for begin, segments, lost in census.slices
+        if begin <= around.end and begin + SLICE >= around.start
+    ]

@@ -262,6 +262,8 @@ class Reader:
 def _cut(walk: Walk, data: bytearray, base: int, until: int) -> Walk:
     """The walk as if it had stopped at the first record that begins at byte `until` of the stream or behind it."""
     block = walk.told(data)
+    if walk.held is not None and walk.held.offset[0] < until:
+        return walk  # the damage may begin before that: where it ends is where the rest begins
     places = [base + walk.at, *(base + index for index, _, _ in walk.skipped)]
     places += [] if walk.held is None else walk.held.offset.tolist()
     if block is not None:

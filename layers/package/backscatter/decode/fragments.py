@@ -53,7 +53,7 @@ def _columns(ip: Ip, told: Row) -> Row:
 class Fragments:
     """First fragments seen lately, by scope, addresses, identification and (IPv4) protocol, and who waits for one.
 
-    missed       later fragments whose first had not been seen: time by key; `missed_more` if there were too many to tell
+    missed  later fragments whose first had not been seen: time by key; `missed_more` if there were too many to tell
     """
 
     def __init__(self) -> None:

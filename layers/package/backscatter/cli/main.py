@@ -29,6 +29,7 @@ COMMANDS = {
     "flows": "backscatter.cli.flows:flows",
     "packets": "backscatter.cli.packets:packets",
     "captures": "backscatter.cli.captures:captures",
+    "ingest": "backscatter.cli.ingest:ingest",
     "triage": "backscatter.cli.triage:triage",
     "floods": "backscatter.cli.floods:floods",
     "demo": "backscatter.cli.demo:demo",

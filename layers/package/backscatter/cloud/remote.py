@@ -26,7 +26,11 @@ if TYPE_CHECKING:
 
 #: Outputs of the template that are needed here, and the name in a function's environment that stands for each.
 _OUTPUTS = {"Table": "TABLE_NAME", "CaptureBucket": "CAPTURE_BUCKET", "IngestQueue": "INGEST_QUEUE_URL"}
-_PARAMETERS = {"CaptureMegabytes": "CAPTURE_MEGABYTES", "FlowDays": "FLOW_DAYS"}
+_PARAMETERS = {
+    "CaptureMegabytes": "CAPTURE_MEGABYTES",
+    "FlowDays": "FLOW_DAYS",
+    "ExistingBucket": "EXISTING_BUCKET",
+}
 
 
 def open_stack(name: str) -> Stack:

@@ -27,7 +27,7 @@ from backscatter.store.layout import SCHEMA
 from backscatter.store.memory import MemoryItems
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from backscatter.flow.census import Census
     from backscatter.flow.table import FlowTable
@@ -129,7 +129,13 @@ def capture_id(source: CaptureObject) -> str:
 
 def is_listed(items: Items, source: CaptureObject) -> bool:
     """Whether the object is wholly in the store: then it need not even be read again."""
-    return bool(items.get_all([_done_key(capture_id(source))]))
+    return bool(all_listed(items, [source]))
+
+
+def all_listed(items: Items, sources: Sequence[CaptureObject]) -> set[CaptureObject]:
+    """Which of the objects are wholly in the store."""
+    keys = {_done_key(capture_id(source)): source for source in sources}
+    return {keys[str(item["pk"]), str(item["sk"])] for item in items.get_all(list(keys))}
 
 
 def find_capture(items: Items, capture: str) -> Entry | None:

@@ -99,6 +99,24 @@ def test_the_alert_s_own_rst_is_a_hint_where_nothing_was_captured(tape):
     assert "half-open scan" in " ".join(evidence.text for evidence in verdict.evidence)
 
 
+@pytest.mark.parametrize(
+    ("time", "words"),
+    [
+        (280, "captured 20 s after the alert's time: its clock runs behind the capture's"),
+        (330, "captured 30 s before the alert's time: its clock runs ahead of the capture's"),
+        (299, ""),
+    ],
+    ids=["behind", "ahead", "together"],
+)
+def test_clocks_that_differ_are_told_and_change_nothing(tape, time, words):
+    shown = AlertedPacket(flags=4, seq=ISN, ack=0)
+    verdict = tape.backscatter(300).judged(alert(time, packet=shown))
+    plain = tape.judged(alert(time))
+    assert (verdict.label, verdict.rule, verdict.confidence) == (plain.label, plain.rule, plain.confidence)
+    told = [evidence.text for evidence in verdict.evidence if "clock" in evidence.text]
+    assert (words in told[0]) if words else not told
+
+
 def test_evidence_points_at_the_packets_that_decided(tape):
     verdict = tape.backscatter(300).judged()
     wanted = packets_wanted([verdict])

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from backscatter.decode.columns import ACK, RST
+from backscatter.decode.columns import ACK, RST, SYN
 from backscatter.flow.protocol import proto_name
 from backscatter.verdict.conversation import ICMP, ICMP6
 from backscatter.verdict.facts import FULL
 from backscatter.verdict.model import Effect, Evidence, Label, Victim
 from backscatter.verdict.rules import RULES
-from backscatter.verdict.words import duration, end_text
+from backscatter.verdict.words import SECOND, duration, end_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from backscatter.verdict.conversation import Place, SeenFlow
     from backscatter.verdict.facts import Facts
     from backscatter.verdict.rules import Rule
+
+#: Clocks of alert and capture that differ by so much (ns) are told to differ: alerts are told to the second.
+CLOCKS_DIFFER = 2 * SECOND
 
 #: Packets that one piece of evidence points at, at most.
 MOST_PACKETS = 8
@@ -133,6 +136,43 @@ def _missing(facts: Facts, rule: Rule) -> Iterator[str]:
     """What would have made it surer."""
     if rule.label is Label.BACKSCATTER and facts.total(lambda flow: flow.remote.packets) == 1 and facts.unasked_synack:
         yield "Any sign that the remote was really flooded: one lone SYN+ACK may also be a scanner's probe."
+
+
+def clock_evidence(facts: Facts, finding: Finding) -> Iterator[Evidence]:
+    """That the clocks of alert and capture differ, where the alert's own packet was captured at another time.
+
+    It is told and used for nothing: a packet is looked for by its numbers, never moved to where it would fit.
+    """
+    told = [time for time in (finding.first_seen, finding.last_seen) if time is not None]
+    captured = _captured_at(facts, finding)
+    if captured is None or not told:
+        return
+    offset = min((captured - time for time in told), key=abs)
+    if abs(offset) >= CLOCKS_DIFFER:
+        side = "behind" if offset > 0 else "ahead of"
+        yield Evidence(
+            Effect.FOR,
+            f"The packet that the alert itself shows was captured {duration(abs(offset))} "
+            f"{'after' if offset > 0 else 'before'} the alert's time: its clock runs {side} the capture's. Nothing was "
+            "decided by that.",
+        )
+
+
+def _captured_at(facts: Facts, finding: Finding) -> int | None:
+    """When the packet that the alert shows was captured (ns), by its flags and sequence number; None for not found."""
+    packet = finding.packet
+    if packet is None or packet.flags is None or not packet.seq:
+        return None
+    kind = packet.flags & (SYN | ACK | RST)
+    times = []
+    for side in (side for flow in facts.flows for side in (flow.local, flow.remote)):
+        if kind & RST and side.rsts and side.rst_seq == packet.seq and side.packets == side.rsts:
+            times.append(side.first)
+        elif kind == SYN | ACK and side.synacks and (side.synack_seq, side.synack_ack) == (packet.seq, packet.ack):
+            times.append(side.synack_time)
+        elif kind == SYN and side.syns and side.syn_seq == packet.seq:
+            times.append(side.syn_time)
+    return min(times, default=None)
 
 
 def hint(finding: Finding) -> str | None:

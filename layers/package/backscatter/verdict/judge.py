@@ -15,7 +15,7 @@ from backscatter.flow.table import FlowTable
 from backscatter.flow.window import Window
 from backscatter.verdict.caps import WINDOW_SHARE, Boost, Cap, weighed
 from backscatter.verdict.coverage import coverage_of, share_seen
-from backscatter.verdict.explain import evidence_of, hint, summary_of, victim_of
+from backscatter.verdict.explain import clock_evidence, evidence_of, hint, summary_of, victim_of
 from backscatter.verdict.facts import Facts
 from backscatter.verdict.gather import EARLIER, Gathered, Wanted, gather
 from backscatter.verdict.model import Effect, Evidence, Label, Verdict, Why
@@ -277,7 +277,10 @@ def _verdict(finding: Finding, ends: Ends, judged: Judgements, bench: Bench) -> 
     harmless = worst > DANGER[Label.UNDETERMINED]
     decided = min(deciding, key=lambda one: one.confidence if harmless else -one.confidence)
     counts = _counted(judged, bench)
-    evidence = evidence_of(decided.facts, decided.rule, decided.caps, decided.boosts)
+    evidence = (
+        *evidence_of(decided.facts, decided.rule, decided.caps, decided.boosts),
+        *clock_evidence(decided.facts, finding),
+    )
     if len(judged) > 1:
         told = ", ".join(f"{count} {label}" for label, count in counts.items())
         text = f"This finding covers {sum(counts.values())} conversations: {told}. The most dangerous decides."

@@ -23,6 +23,8 @@ from backscatter.verdict.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from backscatter.finding.model import Finding
+
 #: From the most dangerous: an answer further down than every acceptable one is too harmless.
 DANGER = {label: rank for rank, label in enumerate(Label)}
 
@@ -59,7 +61,7 @@ def told(seed: int, kind: Kind, world: World) -> Trial:
     chance = random.Random(seed)
     story = Story(chance, world.version)
     kind.tell(story)
-    verdict = judge(finding_of(_alert(story), world.alert), captured(story, world, chance), Settings())
+    verdict = judge(asked(story, world.alert), captured(story, world, chance), Settings())
     return Trial(seed, kind, world, verdict, _outcome(kind, world, story, verdict))
 
 
@@ -75,6 +77,11 @@ def trials(seeds: range, *, lossy: bool = False) -> Iterator[Trial]:
     names = list(KINDS)
     for seed in seeds:
         yield trial(seed, lossy=lossy, name=names[seed % len(names)])
+
+
+def asked(story: Story, form: str) -> Finding:
+    """The finding of a story in a format of alerts."""
+    return finding_of(_alert(story), form)
 
 
 def _alert(story: Story) -> Alerted:

@@ -16,7 +16,9 @@ from backscatter.flow.read import Piece, read_sensor
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
+
+    from backscatter.flow.read import SensorFlows
 
 SECOND = 10**9
 EPOCH = 1_700_000_000 * SECOND
@@ -125,12 +127,10 @@ def _connection(time: float, one: str, port: int, other: str) -> list[Packet]:
     return packets
 
 
-def captured(story: Story, world: World, chance: random.Random) -> TableScene:
-    """What the sensors of a world make of a story."""
+def seen_by(story: Story, world: World, chance: random.Random) -> list[Packet]:
+    """The packets of a story, amid others, that reach a capture, at the times that it gives them."""
     every = TRAFFIC[world.traffic]
     around = ordinary(story.version, every, max(story.ends, END)) if every else ()
-    if world.traffic == "none":
-        around = ()
     seen = []
     for packet in (*around, *story.packets):
         delay = chance.uniform(0, world.reordered) if world.reordered and (packet.outward or world.reordered < 1) else 0
@@ -138,6 +138,12 @@ def captured(story: Story, world: World, chance: random.Random) -> TableScene:
         wanted = story.filtered is None or story.filtered(packet)
         if wanted and story.begins <= time <= story.ends and chance.random() >= world.loss:
             seen.append(Packet(time, packet.data, packet.outward, packet.odd))
+    return seen
+
+
+def captured(story: Story, world: World, chance: random.Random) -> TableScene:
+    """What the sensors of a world make of a story."""
+    seen = seen_by(story, world, chance)
     if world.sensors == "two that see the same":
         views = {"one": seen, "two": seen}
     elif world.sensors == "two whose clocks differ":
@@ -153,13 +159,14 @@ def captured(story: Story, world: World, chance: random.Random) -> TableScene:
     else:
         views = {"one": seen}
     cuts = sorted(chance.uniform(story.begins, story.ends) for _ in range(world.cuts))
-    return TableScene(
-        [
-            _sensor(name, [_record(packet, world) for packet in view], cuts, world)
-            for name, view in views.items()
-            if view
-        ]
-    )
+    return TableScene(sensors_of(views, cuts, world))
+
+
+def sensors_of(views: Mapping[str, Sequence[Packet]], cuts: Sequence[float], world: World) -> list[SensorFlows]:
+    """The flows of each sensor by its name, its capture rotated at the cuts (s)."""
+    return [
+        _sensor(name, [_record(packet, world) for packet in view], cuts, world) for name, view in views.items() if view
+    ]
 
 
 def _record(packet: Packet, world: World) -> tuple[int, bytes]:
@@ -167,7 +174,7 @@ def _record(packet: Packet, world: World) -> tuple[int, bytes]:
     return EPOCH + round(packet.time * SECOND), frame
 
 
-def _sensor(name: str, records: list[tuple[int, bytes]], cuts: list[float], world: World):
+def _sensor(name: str, records: list[tuple[int, bytes]], cuts: Sequence[float], world: World) -> SensorFlows:
     """The flows of one sensor whose capture was rotated at the cuts."""
     records.sort(key=lambda record: record[0])
     pieces, begin = [], 0

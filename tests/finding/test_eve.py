@@ -9,6 +9,8 @@ from backscatter.demo import wire
 from backscatter.errors import FindingError
 from backscatter.finding.model import AlertedPacket, End, Tuple
 from backscatter.finding.recognise import read_findings
+from backscatter.flow.address import Address
+from backscatter.flow.community import community_id
 
 ALERT = {
     "timestamp": "2007-03-20T18:04:19.731429+0000",
@@ -168,3 +170,18 @@ def test_a_published_log_of_the_network_firewall_gives_its_alert_and_not_its_net
     (finding,) = read_findings(path.read_bytes(), path.name)
     assert finding.tuples == (Tuple("tcp", End("81.2.69.143", 51254), End("216.160.83.57", 80)),)
     assert finding.title == "Deny all other TCP traffic"
+
+
+def test_where_the_alerts_packet_lies_and_what_it_came_in_are_kept():
+    tunnel = {"src_ip": "172.16.0.1", "src_port": 4789, "dest_ip": "172.16.0.2", "dest_port": 4789, "proto": "UDP"}
+    finding = only(tunnel=tunnel, capture_file="/var/log/log.pcap.1", pcap_cnt=149)
+    assert finding.tunnel == Tuple("udp", End("172.16.0.1", 4789), End("172.16.0.2", 4789))
+    assert (finding.capture_file, finding.pcap_cnt) == ("/var/log/log.pcap.1", 149)
+    assert only().tunnel is only().pcap_cnt is None
+
+
+def test_a_community_id_is_held_against_the_alerts_own_tuple():
+    told = community_id(6, Address.parse("69.143.202.28"), Address.parse("193.109.122.67"), 1024, 6667)
+    assert (only(community_id=told).community_id, only(community_id=told).notes) == (told, ())
+    (note,) = only(community_id="1:AAAAAAAAAAAAAAAAAAAAAAAAAAA=").notes
+    assert "community id" in note

@@ -262,3 +262,98 @@ def test_a_security_hub_finding_without_guardduty_s_fields_gives_what_the_format
     network = {"Protocol": "UDP", "SourceIpV6": "2001:db8::1", "SourcePort": "53", "DestinationIpV6": "2001:db8::2"}
     assert only({**base, "Network": network}).tuples == (Tuple("udp", End("2001:db8::1", 53), End("2001:db8::2")),)
     assert only({**base, "Action": {"ActionType": "AWS_API_CALL"}}).is_network is False
+
+
+#: Shapes: https://docs.aws.amazon.com/guardduty/latest/APIReference/API_Sequence.html and API_Ec2NetworkInterface.html.
+SEQUENCE = {
+    "uid": "s",
+    "description": "A sequence of actions",
+    "endpoints": [
+        {"id": "1", "ip": "193.109.122.67", "port": 6667, "connection": {"direction": "OUTBOUND"}},
+        {"id": "2", "ip": "2001:db8::1"},
+        {"id": "3", "domain": "example.com"},
+    ],
+    "resources": [
+        {"uid": "i", "resourceType": "EC2_INSTANCE", "data": {"ec2Instance": {"ec2NetworkInterfaceUids": ["eni-1"]}}},
+        {
+            "uid": "eni-1",
+            "resourceType": "EC2_NETWORK_INTERFACE",
+            "data": {
+                "ec2NetworkInterface": {
+                    "publicIp": "69.143.202.28",
+                    "privateIpAddresses": [{"privateIpAddress": "10.0.0.5"}],
+                    "ipv6Addresses": ["2001:db8::5"],
+                }
+            },
+        },
+    ],
+    "signals": [{"uid": "a", "type": "FINDING", "name": "Backdoor:EC2/C&CActivity.B", "endpointIds": ["1"]}],
+}
+
+
+def sequence(**changes):
+    return only(
+        changed(type="AttackSequence:EC2/X", service__action=None, service__detection={"sequence": SEQUENCE | changes})
+    )
+
+
+def test_an_attack_sequence_means_all_conversations_of_its_endpoints_with_its_interfaces():
+    finding = sequence()
+    assert finding.tuples == (
+        Tuple(None, End("10.0.0.5"), End("193.109.122.67"), resource="a"),
+        Tuple(None, End("2001:db8::5"), End("2001:db8::1"), resource="a"),
+    )
+    assert finding.aliases == (("69.143.202.28", "10.0.0.5"),)
+    assert finding.is_network
+
+
+def test_an_attack_sequence_without_addresses_of_ours_names_the_other_end_only():
+    assert sequence(resources=[]).tuples[0] == Tuple(None, End(), End("193.109.122.67"), resource="a")
+    assert sequence(endpoints=[]).tuples == ()
+    assert sequence(endpoints=[]).is_network
+
+
+def test_which_of_several_private_addresses_is_behind_a_public_one_is_not_guessed():
+    interface = {"publicIp": "203.0.113.9", "privateIpAddresses": [{"privateIpAddress": f"10.0.0.{n}"} for n in (7, 8)]}
+    finding = sequence(resources=[{"data": {"ec2NetworkInterface": interface}}])
+    assert ("203.0.113.9", "10.0.0.7") not in finding.aliases
+    assert [one.a.ip for one in finding.tuples] == ["10.0.0.7", "10.0.0.8"]
+
+
+def test_an_attack_sequence_of_many_endpoints_and_interfaces_is_bounded():
+    ends = [{"ip": f"10.{n >> 8}.{n & 255}.1"} for n in range(900)]
+    data = [
+        {"data": {"ec2NetworkInterface": {"privateIpAddresses": [{"privateIpAddress": end["ip"]}]}}} for end in ends
+    ]
+    assert len(sequence(endpoints=ends, resources=data).tuples) == 1000
+
+
+ASFF = {
+    "ProductArn": "arn:aws:securityhub:us-east-1::product/aws/guardduty",
+    "AwsAccountId": "123456789012",
+    "Id": "1",
+    "Title": "t",
+    "Types": ["TTPs"],
+}
+
+
+@pytest.mark.parametrize(
+    ("addresses", "aliases"),
+    [
+        (["10.0.0.5", "69.143.202.28"], (("69.143.202.28", "10.0.0.5"),)),
+        (["69.143.202.28", "10.0.0.5"], (("69.143.202.28", "10.0.0.5"),)),
+        (["10.0.0.5", "10.0.0.6", "69.143.202.28"], ()),
+        (["10.0.0.5"], ()),
+    ],
+)
+def test_an_instance_in_asff_pairs_its_one_public_address_with_its_one_private_one(addresses, aliases):
+    resources = [{"Type": "AwsEc2Instance", "Details": {"AwsEc2Instance": {"IpV4Addresses": addresses}}}]
+    finding = only({**ASFF, "Resources": resources})
+    assert finding.aliases == aliases
+
+
+def test_an_attack_sequence_in_asff_is_read_too():
+    resources = [{"Details": {"AwsEc2Instance": {"IpV4Addresses": ["10.0.0.5", "69.143.202.28"]}}}]
+    detection = {"Sequence": {"Uid": "s", "Endpoints": [{"Id": "1", "Ip": "193.109.122.67", "Port": 6667}]}}
+    finding = only({**ASFF, "Resources": resources, "Detection": detection})
+    assert finding.tuples == (Tuple(None, End("10.0.0.5"), End("193.109.122.67"), resource="a"),)

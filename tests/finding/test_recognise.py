@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from backscatter.capture.limits import Limits
 from backscatter.demo.wire import ether, pcap, tcp
 from backscatter.errors import FindingError
-from backscatter.finding import recognise
 from backscatter.finding.model import Finding
 from backscatter.finding.recognise import read_event, read_findings
 
@@ -131,10 +131,9 @@ def test_a_gzip_stream_that_was_cut_gives_what_was_whole_and_an_error():
     assert told(data[:-4])[:3] == ["0", "1", "2"]
 
 
-def test_a_gzip_bomb_is_stopped(monkeypatch):
-    monkeypatch.setattr(recognise, "EXPANDED_BYTES", 10_000)
+def test_a_gzip_bomb_is_stopped():
     data = gzip.compress(json.dumps(THREE[0]).encode() + b"\n" + b" " * 10**7)
-    finding, error = read_findings(data, "file")
+    finding, error = read_findings(data, "file", limits=Limits(expanded_bytes=10_000))
     assert finding.type == "0"
     assert "more than 10000 expanded bytes" in str(error)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import pytest
 from hypothesis import given
@@ -22,6 +23,10 @@ FINDING = Finding(
     vlan=(100, 7),
     packet=AlertedPacket(flags=4, seq=2934031229, ack=0),
     aliases=(("203.0.113.5", "10.0.0.5"),),
+    community_id="1:wCb3OG7yAFWelaUydu0D+125CLM=",
+    capture_file="log.pcap",
+    pcap_cnt=7,
+    tunnel=Tuple("47", End("192.0.2.1"), End("192.0.2.2")),
     notes=("its packet could not be read",),
     original="as it came",
 )
@@ -31,6 +36,14 @@ FINDING = Finding(
 def test_a_finding_comes_back_as_it_was(text, severity):
     finding = dataclasses.replace(FINDING, title=text, original=text, severity=severity)
     assert finding_from(finding_text(finding)) == finding
+
+
+def test_a_finding_kept_before_it_had_these_fields_comes_back():
+    record = json.loads(finding_text(FINDING))
+    for name in ("community_id", "capture_file", "pcap_cnt", "tunnel"):
+        del record[name]
+    old = dataclasses.replace(FINDING, community_id="", capture_file="", pcap_cnt=None, tunnel=None)
+    assert finding_from(json.dumps(record)) == old
 
 
 def test_lone_surrogates_survive_as_ascii():

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 from backscatter.cloud.events import (
     ALERT_LOG_BEGUN,
     CAPTURE_LISTED,
+    CAPTURES_GATHERED,
     PATIENCE_TICK,
     AlertLogBegun,
     CaptureListed,
+    CapturesGathered,
     FindingReported,
     ObjectCreated,
     PatienceTick,
@@ -34,18 +36,23 @@ from backscatter.flow.address import Address
 from backscatter.flow.lookup import TableScene
 from backscatter.flow.window import Window
 from backscatter.report.record import verdict_record
-from backscatter.store.catalogue import listed
+from backscatter.store.catalogue import DAY, listed
 from backscatter.store.findings import recall
 from backscatter.store.pending import (
     Terms,
+    gathered,
+    known,
     lease,
     mark_heard,
     mark_told,
     overdue,
+    put_off,
     remember,
     settle,
     take_up,
+    taken,
     waiting_for,
+    wakened_by,
 )
 from backscatter.store.scene import StoredScene, look
 from backscatter.verdict.gather import EARLIER
@@ -75,6 +82,9 @@ EXPANDED = replace(LIMITS, expanded_bytes=256 * 10**6)
 RACES = 5
 
 SECOND = 10**9
+
+#: Captures that one message gathers.
+GATHERED = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +131,8 @@ class Correlator:
                 self._alert_log(name, done)
             case CaptureListed():
                 self._wake(event)
+            case CapturesGathered():
+                self._wake_again(event)
             case PatienceTick():
                 self._tick()
 
@@ -185,24 +197,48 @@ class Correlator:
         first = now if finding.first_seen is None else finding.first_seen
         last = first if finding.last_seen is None else max(first, finding.last_seen)
         window = Window(max(0, first - BEFORE - EARLIER), last + AFTER)
-        return remember(stack.items, stack.key, finding, self._hosts(finding), window, now, self._terms)
+        ends = self._hosts(finding)
+        return remember(stack.items, stack.key, finding, ends[0], window, now, self._terms, others=ends[1])
 
-    def _hosts(self, finding: Finding) -> set[Address]:
-        """Both ends of all its conversations, under all their names."""
-        named = {end.ip for one in finding.tuples for end in (one.a, one.b) if end.ip}
-        return {name for ip in named for name in self._stack.settings.names(Address.parse(ip), finding.aliases)}
+    def _hosts(self, finding: Finding) -> tuple[set[Address], set[Address]]:
+        """Both ends of all its conversations, under all their names; all as one end where a conversation lacks one."""
+        ends: tuple[set[Address], set[Address]] = set(), set()
+        for one in finding.tuples:
+            for end, known_as in zip((one.a, one.b), ends, strict=True):
+                if end.ip:
+                    known_as.update(self._stack.settings.names(Address.parse(end.ip), finding.aliases))
+        whole = all(one.a.ip and one.b.ip for one in finding.tuples) and not ends[0] & ends[1]
+        return ends if whole else (ends[0] | ends[1], set())
 
     def _wake(self, event: CaptureListed) -> None:
         """Judge the findings that a capture can matter to; what finds no time gets a message of its own."""
         entry = self._entry(event)
         if entry is None:  # a later version of the object took its place, and wakes for itself
             return
+        items, now = self._stack.items, self._now()
         after = str(event.detail.get("after", ""))
+        woken = wakened_by(items, entry, now)
+        if woken.later and not after:
+            put_off(items, entry, now, self._terms)
+        keys = sorted(key for key in woken.now if key > after)
+        self._again(waiting_for(items, entry, keys, now), CAPTURE_LISTED, event.detail)
+
+    def _wake_again(self, event: CapturesGathered) -> None:
+        """Judge the findings that gathered captures can hold one end of, each once for all of them."""
+        items, now = self._stack.items, self._now()
+        after = str(event.detail.get("after", ""))
+        keys: set[str] = set()
+        for entry in self._entries(event):
+            keys.update(wakened_by(items, entry, now).later)
+        states = known(items, sorted(key for key in keys if key > after), now)
+        # Whoever still waits for a first verdict is looked at by the schedule anyway.
+        self._again((state for state in states if state.gist is not None), CAPTURES_GATHERED, event.detail)
+
+    def _again(self, states: Iterable[State], kind: str, detail: Mapping[str, Any]) -> None:
+        """Judge findings once more, in the order of their keys; what finds no time gets a message like this one."""
         failures: list[Failure] = []
-        waiting = sorted(
-            _but_for(waiting_for(self._stack.items, entry, self._now()), failures), key=lambda state: state.key
-        )
-        rest = self._each((state for state in waiting if state.key > after), failures)
+        waiting = sorted(_but_for(states, failures), key=lambda state: state.key)
+        rest = self._each(iter(waiting), failures)
         if rest is None:
             _raise_first(failures)
             return
@@ -211,7 +247,7 @@ class Correlator:
             current = recall(self._stack.items, state.key) if state else None
             if current:
                 take_up(self._stack.items, current, self._now(), self._terms)
-        self._leave(CAPTURE_LISTED, {**event.detail, "after": rest})
+        self._leave(kind, {**detail, "after": rest})
 
     def _tick(self) -> None:
         """Judge the findings whose time has come; what finds no time gets a tick of its own.
@@ -219,6 +255,11 @@ class Correlator:
         Each is put off before it is judged, so that the schedule gets on even where one kills the function.
         """
         items = self._stack.items
+        # Sent and then taken off: who is killed in between lets findings be judged once more than they need.
+        while captures := gathered(items, self._now(), GATHERED):
+            listed_ones = [[one.capture, one.start] for one in captures]
+            self._leave(CAPTURES_GATHERED, {"captures": listed_ones})
+            taken(items, captures)
         failures: list[Failure] = []
         due = _but_for(overdue(items, self._now()), failures)
         rest = self._each(due, failures, lambda state: take_up(items, state, self._now(), self._terms))
@@ -242,6 +283,22 @@ class Correlator:
             (entry for entry in listed(self._stack.items, GROUP, Window(start, start)) if entry.capture == capture),
             None,
         )
+
+    def _entries(self, event: CapturesGathered) -> Iterator[Entry]:
+        """The gathered captures that are still listed, day by day."""
+        try:
+            wanted = {str(capture): int(start) for capture, start in event.detail["captures"]}
+        except (KeyError, TypeError, ValueError) as error:
+            raise Hopeless(
+                "no_event", f"captures were gathered without ids or starts: {event.detail!r:.200}"
+            ) from error
+        days: dict[int, list[int]] = {}
+        for start in wanted.values():
+            days.setdefault(start // DAY, []).append(start)
+        for starts in days.values():
+            for entry in listed(self._stack.items, GROUP, Window(min(starts), max(starts))):
+                if wanted.get(entry.capture) == entry.census.start:
+                    yield entry
 
     def _each(
         self,

@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from backscatter.errors import FindingError
@@ -235,7 +236,12 @@ def normal_address(value: object) -> str:
     """An IP address in its usual form. Raises ValueError where the value is none."""
     if not isinstance(value, str) or len(value) > 100:
         raise ValueError("not an IP address")
-    return str(ipaddress.ip_address(value.strip().partition("%")[0]))
+    return _normal_address(value)
+
+
+@lru_cache(maxsize=1 << 14)
+def _normal_address(text: str) -> str:
+    return str(ipaddress.ip_address(text.strip().partition("%")[0]))
 
 
 def _whole(value: object) -> int | None:

@@ -60,29 +60,31 @@ COLUMNS: Mapping[str, Callable[[Mapping[str, object], Place], Iterator[Finding]]
 #: Objects that hold findings in a list, as services and their command lines print them.
 LISTS = ("findings", "Findings", "Records")
 
-#: No alert file comes near; a bomb does. Nothing of it is held, so that this bounds time only.
-EXPANDED_BYTES = 1 << 36
-_LIMITS = Limits(expansion_ratio=200, ratio_from=1 << 24)
+#: What a file may expand to: no alert file comes near, a bomb does. Nothing of it is held: this bounds time only.
+LIMITS = Limits(expansion_ratio=200, ratio_from=1 << 24, expanded_bytes=1 << 36)
 _SMALL_HEAD = 1 << 12
 _PIECE = 1 << 16
 _MOST_LISTED = 100_000
 _DEEPEST_ENVELOPE = 3
 
 
-def read_findings(data: bytes | BinaryIO, name: str, unsaid: Unsaid = NOTHING) -> Iterator[Finding | FindingError]:
+def read_findings(
+    data: bytes | BinaryIO, name: str, unsaid: Unsaid = NOTHING, limits: Limits = LIMITS
+) -> Iterator[Finding | FindingError]:
     """The findings of a file, in order, in whatever format and layout, plain or compressed.
 
     Args:
         data: the file's bytes, or a stream of them: it is read forward, and no more of it is held than an alert needs.
         name: what to call the file in messages.
         unsaid: what alerts may leave out, such as the year of their times.
+        limits: how far a compressed file may expand.
 
     Yields:
         A Finding for each alert, and a FindingError with its lines (or its byte) for everything that could not be
         read. Events that are no alerts (EVE carries flows, dns, statistics) are no findings and are left out.
     """
     stream = io.BytesIO(data) if isinstance(data, bytes) else data
-    source = Expanded(stream, name, replace(_LIMITS, expanded_bytes=EXPANDED_BYTES))
+    source = Expanded(stream, name, limits)
     head = source.peek(_SMALL_HEAD)
     if unified2.is_unified2(head):
         yield from unified2.read(source.read, Place(name, unsaid=unsaid))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _DIRECTIVE = re.compile(
     r"#(?P<name>separator|set_separator|empty_field|unset_field|path|open|close|fields|types)(?=[^A-Za-z_]|$)"
 )
-_ESCAPE = re.compile(r"\\x(?P<digits>[0-9A-Fa-f]{2})")
+_ESCAPE = re.compile(r"\\(?:x(?P<digits>[0-9A-Fa-f]{2})|\\)")
 _LONGEST_SEPARATOR = 10
 _MOST_FIELDS = 500
 _CONTAINER = re.compile(r"(?:set|vector)\[")
@@ -148,9 +148,9 @@ def _id(told: Fields, conversation: Tuple) -> str:
 
 def _unescaped(text: str) -> str:
     r"""The text with its \x09 spelled out: Zeek escapes separators and what is not printable, byte by byte."""
-    if "\\x" not in text:
+    if "\\" not in text:
         return text
-    whole = _ESCAPE.sub(lambda told: chr(int(told["digits"], 16)), text)
+    whole = _ESCAPE.sub(lambda told: chr(int(told["digits"], 16)) if told["digits"] else "\\", text)
     try:
         return whole.encode("latin-1").decode()
     except UnicodeError:

@@ -1,6 +1,7 @@
 """`backscatter flows`."""
 
 import json
+import random
 import time
 from datetime import datetime
 
@@ -11,6 +12,7 @@ from tests.cli.schema import FLOW, SUMMARY, faults
 
 from backscatter.cli.main import cli
 from backscatter.demo.wire import ether, icmp_error, tcp, udp, vxlan
+from backscatter.flow.builder import FlowBuilder
 
 TABLE = """\
 START                          PROTO  SRC                  DST                 PACKETS  BYTES  FLAGS  HISTORY  STATE  SCOPE
@@ -180,3 +182,39 @@ def test_a_small_capture_is_answered_at_once(pairs):
         case.run("flows", pairs)
         took.append(time.monotonic() - before)
     assert min(took) < 1.5, "0.5 s on an idle machine; other tests share this one"
+
+
+def address(chance: random.Random) -> str:
+    return ".".join(str(chance.randrange(1, 250)) for _ in range(4))
+
+
+def test_what_storing_many_flows_costs_is_told_from_a_sample(tmp_path, monkeypatch):
+    chance = random.Random(1)
+    answers = [
+        (
+            n * 1000 + chance.randrange(999),
+            ether(tcp(address(chance), 80, address(chance), 1024, "SA", seq=seq, ack=ack)),
+        )
+        for n in range(6000)
+        for seq, ack in [(chance.randrange(2**32), chance.randrange(2**32))]
+    ]
+    path = case.write(tmp_path / "many.pcap", answers)
+    [whole] = records("--summary", path)
+    assert whole["store"]["estimated"] is False
+    monkeypatch.setattr("backscatter.flow.build.PORTION_FLOWS", 256)
+    monkeypatch.setattr("backscatter.cli.sums.PACKED", 2048)
+    [sampled] = records("--summary", path)
+    assert sampled["store"]["estimated"] is True
+    assert {**sampled, "store": None} == {**whole, "store": None}
+    assert sampled["store"]["bytes"] == pytest.approx(whole["store"]["bytes"], rel=0.15)
+    assert "about" in flows("--summary", path).stdout
+
+
+def test_packets_far_behind_others_are_told(tmp_path, monkeypatch):
+    monkeypatch.setattr("backscatter.capture.reader.MOST_RECORDS", 4)
+    monkeypatch.setitem(FlowBuilder.__init__.__kwdefaults__, "batch", 4)
+    packet = ether(tcp("192.0.2.1", 80, "10.0.0.5", 1024, "A"))
+    path = case.write(tmp_path / "late.pcap", [*((100 * 10**9 + n, packet) for n in range(8)), (3 * 10**9, packet)])
+    result = flows("--summary", path)
+    assert result.exit_code == 0
+    assert "late.pcap: 1 packets stand more than 3 s behind later ones" in result.stderr

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from backscatter.cli.main import Failure
 from backscatter.cli.terminal import Meter
 from backscatter.decode.decoder import Decoder
+from backscatter.flow.builder import REORDERING
+from backscatter.flow.conversation import SECOND
 from backscatter.flow.lookup import TableScene
 from backscatter.flow.read import Piece, group_sensors, read_piece, read_sensor, sensor_flows
 from backscatter.flow.table import FlowTable
@@ -90,6 +92,7 @@ def _alone(source: Source, speaker: Speaker, meter: Meter, take: Take | None) ->
     file = _told(source, piece, speaker, meter)
     if file is None:
         raise Failure("no capture could be read")
+    _told_late(sensor, speaker)
     return Captures({source.name: file}, (replace(sensor, pieces=()),))
 
 
@@ -114,6 +117,7 @@ def _together(found: Sequence[Source], speaker: Speaker, meter: Meter, take: Tak
     for group in group_sensors([piece.span for piece in pieces]):
         of_sensor = [pieces[index] for index in group]
         sensor = sensor_flows(of_sensor[0].name, of_sensor, decoder, take)
+        _told_late(sensor, speaker)
         sensors.append(replace(sensor, pieces=()))  # flows are built: their packets may go
     return Captures(files, tuple(sensors))
 
@@ -131,6 +135,14 @@ def _told(source: Source, piece: PieceRead, speaker: Speaker, meter: Meter) -> F
         return None
     told_damage(source.name, piece.damage, speaker)
     return File(source, piece.layout, piece.damage)
+
+
+def _told_late(sensor: SensorFlows, speaker: Speaker) -> None:
+    if sensor.late:
+        speaker.note(
+            f"{sensor.sensor}: {sensor.late} packets stand more than {REORDERING // SECOND} s behind later ones;"
+            " conversations that they belong to may be told as several flows"
+        )
 
 
 def told_damage(name: str, damage: Iterable[Damage], speaker: Speaker) -> None:

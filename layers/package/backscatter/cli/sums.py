@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 #: Flows of a sensor that are packed to tell what storing costs. Of more, a sample spread over the capture is.
 PACKED = 1 << 15
 
+#: Items that list a capture, whatever its flows.
+_LISTING = 2
+
 
 class Sums:
     """Totals of `flows --summary`: of whole files, or of the flows that a filter leaves and their packets."""
@@ -107,6 +110,9 @@ class Sample:
         cost, share = store_cost(table, *sensor.censuses), self._seen / max(len(table), 1)
         if len(table) == self._seen:
             return cost, False
+        # A flow whose ends fall into one bucket lies there once. That is the rarer the more buckets there are.
+        buckets = max(1, cost["items"] - _LISTING)
+        share *= (2 - 1 / (buckets * share)) / (2 - 1 / buckets)
         return Cost(
             items=round(cost["items"] * share),
             bytes=round(cost["bytes"] * share),

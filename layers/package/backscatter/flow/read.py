@@ -84,13 +84,15 @@ class PieceRead:
 class SensorFlows:
     """What the captures of one sensor hold: flows over all pieces, and of each piece its census and how it was read.
 
-    `censuses` are of the pieces that hold packets. `table.pieces` names `pieces` in their order.
+    `censuses` are of the pieces that hold packets. `table.pieces` names `pieces` in their order. `late` packets came so
+    far behind others that their flows may have been cut.
     """
 
     sensor: str
     table: FlowTable
     censuses: tuple[Census, ...]
     pieces: tuple[PieceRead, ...]
+    late: int = 0
 
     @property
     def errors(self) -> list[CaptureError]:
@@ -224,7 +226,8 @@ class _Flows:
             for number, piece in enumerate(pieces)
             if piece.tally.packets
         )
-        return SensorFlows(self._sensor, table, censuses, tuple(replace(piece, tables=()) for piece in pieces))
+        without_packets = tuple(replace(piece, tables=()) for piece in pieces)
+        return SensorFlows(self._sensor, table, censuses, without_packets, self._builder.late)
 
     def _keep(self, packets: Packets, traffic: Traffic) -> None:
         built = flow_rows(packets, traffic)

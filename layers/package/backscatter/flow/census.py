@@ -218,40 +218,39 @@ class Losses:
 
     def add(self, rows: NDArray[np.void]) -> None:
         """Count more flows (array of FLOW)."""
-        segments, lost = (rows[f"src_{name}"] + rows[f"dst_{name}"].astype(np.int64) for name in ("segments", "lost"))
-        some = np.flatnonzero((segments | lost) != 0)
-        some = some[~is_candidate(rows[some])]
+        counts = np.stack(
+            [rows[f"src_{name}"] + rows[f"dst_{name}"].astype(np.int64) for name in ("segments", "lost")], axis=1
+        )
+        some = np.flatnonzero(counts.any(axis=1) & ~is_candidate(rows))
+        counts, start, end = counts[some], rows["start"][some], rows["end"][some]
         keys = rows["src_places"][some, 0] >> PLACE_BITS << 32 | rows["scope"][some]
-        found, inverse = np.unique(keys, return_inverse=True)
+        found, owner = np.unique(keys, return_inverse=True)
         owners = [(key >> 32, key & 0xFFFFFFFF) for key in found.tolist()]
-        counts = np.stack([segments[some], lost[some]], axis=1).astype(np.int64)
-        sums = np.zeros((len(found), 2), np.int64)
-        np.add.at(sums, inverse, counts)
-        for owner, pair in zip(owners, sums, strict=True):
-            self._sums[owner] = self._sums.get(owner, 0) + pair
-        self._add_slices(rows[some], owners, inverse, counts)
+        for at, pair in zip(owners, _summed(owner, counts, len(owners)), strict=True):
+            self._sums[at] = self._sums.get(at, 0) + pair
+        if owners:
+            self._add_slices(start // SLICE, end // SLICE, owners, owner, counts)
 
     def _add_slices(
         self,
-        rows: NDArray[np.void],
+        begin: NDArray[np.int64],
+        end: NDArray[np.int64],
         owners: list[tuple[int, int]],
         owner: NDArray[np.int64],
         counts: NDArray[np.int64],
     ) -> None:
         """Count each flow in every slice of time that it reaches into, evenly."""
-        begin = rows["start"] // SLICE
         # A flow of absurd length is of a broken clock, whose capture proves nothing: its slices need not be right.
-        number = np.minimum(rows["end"] // SLICE - begin + 1, _MOST_SLICES)
-        flow = np.repeat(np.arange(len(rows)), number)
+        number = np.minimum(end - begin + 1, _MOST_SLICES)
+        flow = np.repeat(np.arange(len(begin)), number)
         step = np.arange(len(flow)) - np.repeat(np.cumsum(number) - number, number)
-        share = counts[flow] * (step + 1)[:, None] // number[flow, None] - counts[flow] * step[:, None] // number[
-            flow, None
-        ]  # fmt: skip
-        slices, inverse = np.unique(np.stack([owner[flow], begin[flow] + step], axis=1), axis=0, return_inverse=True)
-        sums = np.zeros((len(slices), 2), np.int64)
-        np.add.at(sums, inverse.reshape(-1), share)
-        for (at, time), pair in zip(slices.tolist(), sums, strict=True):
-            told = self._slices.setdefault(owners[at], {})
+        parts, whole = number[flow, None], counts[flow]
+        share = whole * (step + 1)[:, None] // parts - whole * step[:, None] // parts
+        slices, which = np.unique(begin[flow] + step, return_inverse=True)
+        both, which = np.unique(owner[flow] * len(slices) + which, return_inverse=True)
+        for at, pair in zip(both.tolist(), _summed(which, share, len(both)), strict=True):
+            told = self._slices.setdefault(owners[at // len(slices)], {})
+            time = int(slices[at % len(slices)])
             told[time] = told.get(time, 0) + pair
 
     def of(self, piece: int, scope: int) -> tuple[int, int]:
@@ -263,6 +262,16 @@ class Losses:
         """Begin (ns), segments and losses of a scope in a piece for each SLICE in which there were any."""
         told = self._slices.get((piece, scope), {})
         return tuple((time * SLICE, int(pair[0]), int(pair[1])) for time, pair in sorted(told.items()))
+
+
+def _summed(owner: NDArray[np.int64], counts: NDArray[np.int64], owners: int) -> NDArray[np.int64]:
+    """The sums of the rows of each owner, (owners, 2)."""
+    order = np.argsort(owner, kind="stable")
+    sums = np.zeros((owners, 2), np.int64)
+    if len(order):
+        begin = np.flatnonzero(np.diff(owner[order], prepend=-1))
+        sums[owner[order[begin]]] = np.add.reduceat(counts[order], begin)
+    return sums
 
 
 def take_census(

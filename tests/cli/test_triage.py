@@ -10,6 +10,7 @@ from tests.cli import case
 from tests.cli.schema import VERDICT, faults
 
 from backscatter.cli.main import cli
+from backscatter.demo import case2007
 
 HOME = ("--home", case.LOCAL)
 
@@ -299,3 +300,94 @@ def test_one_of_captures_and_session_records_is_needed(tmp_path):
     code, _, err = case.run("triage", "--findings", "alerts.json")
     assert code == 2
     assert "name captures, or session records by --sessions" in err
+
+
+FAST = f"03/20-18:04:19.731429  [**] [1:2000:3] Known Bot C&C [**] [Priority: 1] {{TCP}} {case.LOCAL}:1024 -> {case.REMOTE}:6667"
+NOTICE = {"ts": 1174413859.731429, "note": "Bot::C2", "msg": "bot", "proto": "tcp"} | {
+    "id.orig_h": case.LOCAL,
+    "id.orig_p": 1024,
+    "id.resp_h": case.REMOTE,
+    "id.resp_p": 6667,
+}
+OCSF = {
+    "class_uid": 2004,
+    "finding_info": {"uid": "1", "title": "bot", "first_seen_time": 1174413859731},
+    "evidences": [
+        {
+            "connection_info": {"protocol_num": 6, "direction_id": 2},
+            "src_endpoint": {"ip": case.LOCAL, "port": 1024},
+            "dst_endpoint": {"ip": case.REMOTE, "port": 6667},
+        }
+    ],
+}
+SNORT3 = {
+    "timestamp": "03/20-18:04:19.731429",
+    "proto": "TCP",
+    "src_ap": f"{case.LOCAL}:1024",
+    "dst_ap": f"{case.REMOTE}:6667",
+    "rule": "1:2000:3",
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "source"),
+    [
+        (FAST, "snort"),
+        (json.dumps(SNORT3), "snort"),
+        (json.dumps(NOTICE), "zeek"),
+        (json.dumps(OCSF), "security_hub"),
+    ],
+    ids=["alert_fast", "alert_json", "notice", "ocsf"],
+)
+def test_the_2007_alert_is_backscatter_in_every_format(tmp_path, day, text, source):
+    """Also where its time has no year: the captures tell it."""
+    path = tmp_path / "alerts"
+    path.write_text(text + "\n")
+    [verdict] = verdicts(day, "--findings", str(path), *HOME)
+    assert (verdict["finding"]["source"], verdict["verdict"], verdict["band"]) == (source, "backscatter", "confirmed")
+    assert verdict["finding"]["first_seen"].startswith("2007-03-20T18:04:19.731")
+
+
+def test_times_of_alerts_are_of_the_zone_that_is_told(tmp_path, day):
+    path = tmp_path / "alerts"
+    path.write_text(FAST.replace("18:04:19", "14:04:19") + "\n")
+    [verdict] = verdicts(day, "--findings", str(path), "--alert-zone", "-04:00", *HOME)
+    assert verdict["finding"]["first_seen"].startswith("2007-03-20T18:04:19.731")
+    assert verdict["verdict"] == "backscatter"
+    assert triage(day, "--findings", str(path), "--alert-zone", "Nowhere").exit_code == 2
+
+
+def test_columns_of_csv_can_be_told(tmp_path, day):
+    path = tmp_path / "alert.csv"
+    path.write_text(f"{case.LOCAL},1024,{case.REMOTE},6667,TCP,bot,03/20-18:04:19.731429\n")
+    columns = "srcip,sport,dstip,dport,protoname,msg,timestamp"
+    [verdict] = verdicts(day, "--findings", str(path), "--csv-columns", columns, *HOME)
+    assert verdict["verdict"] == "backscatter"
+
+
+def test_the_public_address_that_a_finding_pairs_itself_is_found_under_the_private_one(tmp_path, day):
+    finding = case2007.guardduty_finding()
+    finding["resource"] = {
+        "instanceDetails": {"networkInterfaces": [{"privateIpAddress": case.LOCAL, "publicIp": "203.0.113.7"}]}
+    }
+    finding["service"]["action"]["networkConnectionAction"]["localIpDetails"] = {"ipAddressV4": "203.0.113.7"}
+    path = tmp_path / "guardduty.json"
+    path.write_text(json.dumps(finding))
+    [verdict] = verdicts(day, "--findings", str(path), *HOME)
+    assert (verdict["local"]["ip"], verdict["verdict"]) == ("203.0.113.7", "backscatter")
+    del finding["resource"]
+    path.write_text(json.dumps(finding))
+    [verdict] = verdicts(day, "--findings", str(path), *HOME)
+    assert verdict["verdict"] == "undetermined"
+
+
+def test_many_lines_that_cannot_be_read_are_told_in_two(tmp_path, day):
+    path = tmp_path / "eve.json"
+    lines = [FAST, '{"torn'] * 50 + ["", FAST]
+    path.write_text("\n".join(lines))
+    result = triage(day, "--json", "--findings", str(path), *HOME)
+    assert result.exit_code == 1
+    told = [line for line in result.stderr.splitlines() if "eve.json" in line]
+    assert len(told) == 2
+    assert "line 2: broken JSON" in told[0]
+    assert "and 49 more like it: lines 4, 6, 8" in told[1]

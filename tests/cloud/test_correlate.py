@@ -7,7 +7,7 @@ import pytest
 from botocore.exceptions import ClientError
 from tests.cloud.aws import BUCKET, Killed, deployed
 
-from backscatter.cloud.events import PATIENCE_TICK, our_event
+from backscatter.cloud.events import CAPTURES_GATHERED, PATIENCE_TICK, our_event
 from backscatter.demo import case2007
 from backscatter.errors import Gone, Hopeless
 
@@ -355,7 +355,7 @@ def test_a_channel_that_does_not_take_a_notice_makes_no_other_repeat_it(cloud, c
             cloud.correlate(TICK) if at else cloud.report(finding())
     assert len(cloud.mails()) == 1
     cloud.environment["CHAT_TOPIC"] = topic
-    cloud.now += 5 * MINUTE
+    cloud.now += 10 * MINUTE  # each try that fails is put off for longer
     cloud.correlate(TICK)
     assert len(cloud.messages("chat")) == 1
     assert cloud.mails() == []
@@ -373,3 +373,90 @@ def test_trouble_of_a_service_is_left_to_another_try(cloud, capture, monkeypatch
     cloud.sns.delete_topic(TopicArn=cloud.environment["MAIL_TOPIC"])
     with pytest.raises(ClientError):
         cloud.report(finding())
+
+
+def beats(start, minutes=1):
+    """Ordinary traffic of our host with somebody else, which a capture of a busy host holds all the time."""
+    import random
+
+    records = []
+    for number in range(minutes * 3):
+        at = start + number * 20 * case2007.SECOND
+        records += case2007.session(at, 40000 + number, ("192.0.2.80", 443), random.Random(number), (b"ask",))
+    return case2007.pcap(sorted(records))
+
+
+def test_captures_of_a_busy_host_that_lack_the_remote_are_gathered(cloud, capture):
+    """A finding is judged at once for a capture that can hold both ends, and once for a quarter of an hour of others."""
+    cloud.ingest("s/a.pcap", capture)
+    cloud.messages("correlate")
+    cloud.report(finding())
+    assert told(cloud) == [("f", "backscatter")]
+    cloud.now = case2007.END + 60 * MINUTE
+    cloud.outcomes.clear()
+    for number in range(12):
+        cloud.ingest(f"t/{number}.pcap", beats(case2007.FIRST + number * MINUTE))
+        cloud.now += MINUTE // 4
+    cloud.wake()
+    assert cloud.outcomes == []
+    cloud.now += 16 * MINUTE
+    cloud.correlate(TICK)
+    cloud.wake()
+    assert [outcome.finding for outcome in cloud.outcomes] == ["f"]
+    cloud.now += 16 * MINUTE
+    cloud.correlate(TICK)
+    cloud.wake()
+    assert len(cloud.outcomes) == 1
+    cloud.ingest("u/a.pcap", case2007.pcap(case2007.pairs()))
+    cloud.wake()
+    assert len(cloud.outcomes) == 2
+
+
+def test_gathered_captures_that_wake_more_findings_than_there_is_time_for_leave_the_rest_to_a_message(cloud, capture):
+    cloud.ingest("s/a.pcap", capture)
+    cloud.messages("correlate")
+    names = [f"f{number}" for number in range(4)]
+    for name in names:
+        cloud.report(finding(name))
+    cloud.ingest("t/a.pcap", beats(case2007.FIRST))
+    cloud.wake()
+    cloud.outcomes.clear()
+    cloud.now += 16 * MINUTE
+    cloud.correlate(TICK)
+    cloud.hurried = lambda: True
+    rounds = 0
+    while bodies := cloud.messages("correlate"):
+        rounds += 1
+        for body in bodies:
+            cloud.correlate(body)
+    assert rounds > 2
+    assert sorted(outcome.finding for outcome in cloud.outcomes) == names
+
+
+def test_gathered_captures_without_names_are_hopeless(cloud):
+    with pytest.raises(Hopeless, match="without ids"):
+        cloud.correlate(our_event(CAPTURES_GATHERED, {"captures": [1, 2]}))
+
+
+def test_one_finding_costs_at_most_twenty_read_requests_besides_its_segments(cloud, capture):
+    """With a dozen captures of two sensors around it, and a window of hours as GuardDuty gives it."""
+    requests = {"segments": 0, "others": 0}
+
+    def count(model, params, **_):
+        if model.name in ("Query", "GetItem", "BatchGetItem"):
+            requests["segments" if "flows#" in str(params["body"]) else "others"] += 1
+
+    cloud.stack._session.events.register("before-call.dynamodb", count)
+    for number in range(6):
+        start = case2007.FIRST + number * 10 * MINUTE
+        cloud.ingest(f"one/{number}.pcap", beats(start, 9))
+        cloud.ingest(f"two/{number}.pcap", beats(start + 7, 9))
+    cloud.ingest("s/a.pcap", capture)
+    cloud.messages("correlate")
+    requests |= {"segments": 0, "others": 0}
+    alert = finding()
+    alert["service"] |= {"eventFirstSeen": "2007-03-20T12:00:00Z", "eventLastSeen": "2007-03-20T20:20:00Z"}
+    cloud.report(alert)
+    assert told(cloud) == [("f", "backscatter")]
+    assert requests["segments"] > 0
+    assert 0 < requests["others"] <= 20, requests

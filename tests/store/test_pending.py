@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 import time
 
 import pytest
@@ -15,7 +16,20 @@ from backscatter.store.catalogue import MOST_DAYS
 from backscatter.store.findings import finding_key, recall, verdict_of, verdict_text, waiting_items
 from backscatter.store.memory import MemoryItems
 from backscatter.store.news import is_news
-from backscatter.store.pending import Terms, lease, mark_told, overdue, remember, settle, take_up, waiting_for
+from backscatter.store.pending import (
+    Terms,
+    gathered,
+    lease,
+    mark_told,
+    overdue,
+    put_off,
+    remember,
+    settle,
+    take_up,
+    taken,
+    waiting_for,
+    wakened_by,
+)
 
 MINUTE = 60 * SECOND
 NOW = NOON + 10 * MINUTE
@@ -38,8 +52,10 @@ def finding(number: int = 1, updated: str = "1", **changes) -> Finding:
     return dataclasses.replace(alert, **changes)
 
 
-def keep(items, alert: Finding | None = None, *, hosts=(1, 2), window=WINDOW, now=NOW):
-    return remember(items, KEY, alert or finding(), [host(number) for number in hosts], window, now)
+def keep(items, alert: Finding | None = None, *, hosts=(1, 2), others=(), window=WINDOW, now=NOW):
+    ends = ([host(number) for number in some] for some in (hosts, others))
+    one, other = ends
+    return remember(items, KEY, alert or finding(), one, window, now, others=other)
 
 
 def capture(items, pairs, *, start=NOON, piece="one.pcap", **witness):
@@ -51,7 +67,7 @@ def capture(items, pairs, *, start=NOON, piece="one.pcap", **witness):
 
 
 def woken(items, entry, now=NOW) -> list[str]:
-    return sorted(state.finding.id for state in waiting_for(items, entry, now))
+    return sorted(state.finding.id for state in waiting_for(items, entry, wakened_by(items, entry, now).now, now))
 
 
 # remembering
@@ -191,6 +207,115 @@ def test_ten_thousand_pending_findings_and_a_capture_take_less_than_two_seconds(
     began = time.process_time()
     assert woken(items, entry) == ["alert-1"]
     assert time.process_time() - began < 2
+
+
+class CountedItems(MemoryItems):
+    """Counts requests as DynamoDB takes them: a query gives 1 MB at a time, a batch 100 items."""
+
+    requests = 0
+
+    def query(self, pk, first="", last="\U0010ffff"):
+        size, self.requests = 0, self.requests + 1
+        for item in super().query(pk, first, last):
+            size += len(json.dumps(item))
+            if size > 2**20:
+                size, self.requests = 0, self.requests + 1
+            yield item
+
+    def get_all(self, keys):
+        self.requests += -(-len(set(keys)) // 100)
+        return super().get_all(keys)
+
+
+def test_ten_thousand_pending_findings_of_one_busy_host_are_not_read_for_a_capture_without_their_remotes():
+    items = CountedItems()
+    state = keep(items, hosts=(1,), others=(2,))
+    assert state.ends == 1
+    for number in range(10_000):
+        hosts = (state.hosts[0], number)
+        items.put_all(waiting_items(dataclasses.replace(state, key=f"key-{number:05d}", hosts=hosts)))
+    entry = capture(items, [(1, 3)])
+    items.requests = 0
+    began = time.process_time()
+    found = wakened_by(items, entry, NOW)
+    assert list(waiting_for(items, entry, found.now, NOW)) == []
+    put_off(items, entry, NOW)
+    assert time.process_time() - began < 2
+    assert len(found.later) == 10_001
+    assert items.requests < 12
+
+
+def test_a_capture_that_can_hold_one_end_only_matters_later():
+    items = MemoryItems()
+    keep(items, finding(1), hosts=(1,), others=(2,))
+    keep(items, finding(2), hosts=(1, 5), others=(7, 8))
+    keep(items, finding(3), hosts=(1,))
+    keep(items, finding(4), hosts=())
+    keep(items, finding(5), hosts=(8,), others=(9,))
+
+    def names(keys, entry):
+        return sorted(state.finding.id for state in waiting_for(items, entry, keys, NOW))
+
+    one = capture(items, [(1, 3)], piece="one")
+    assert names(wakened_by(items, one, NOW).now, one) == ["alert-3", "alert-4"]
+    assert names(wakened_by(items, one, NOW).later, one) == ["alert-1", "alert-2"]
+    both = capture(items, [(1, 2), (5, 8)], piece="both")
+    assert names(wakened_by(items, both, NOW).now, both) == ["alert-1", "alert-2", "alert-3", "alert-4"]
+    assert names(wakened_by(items, both, NOW).later, both) == ["alert-5"]
+
+
+def test_findings_kept_before_ends_were_told_apart_wake_as_they_did():
+    items = MemoryItems()
+    state = keep(items, hosts=(1,), others=(2,))
+    for item in items.items.values():
+        item.pop("ends", None)
+        item.pop("tries", None)
+    entry = capture(items, [(1, 3)])
+    assert wakened_by(items, entry, NOW) == ([state.key], [])
+    (known,) = waiting_for(items, entry, [state.key], NOW)
+    assert (known.ends, known.tries) == (0, 0)
+
+
+def test_captures_that_were_put_off_are_gathered_once_their_time_has_come():
+    items = MemoryItems()
+    entries = [capture(items, [(1, 2)], piece=f"{number}") for number in range(3)]
+    for number, entry in enumerate(entries):
+        put_off(items, entry, NOW + number * MINUTE)
+    put_off(items, entries[0], NOW)  # the message came twice
+    assert gathered(items, NOW + 4 * MINUTE, 10) == []
+    found = gathered(items, NOW + 15 * MINUTE, 10)
+    assert sorted(one.capture for one in found) == sorted(entry.capture for entry in entries)
+    assert {one.start for one in found} == {NOON}
+    assert len(gathered(items, NOW + 15 * MINUTE, 2)) == 2
+    taken(items, found)
+    assert gathered(items, NOW + HOUR, 10) == []
+
+
+def test_a_finding_that_fails_again_and_again_is_put_off_for_longer_each_time():
+    items = MemoryItems()
+    state, now, pauses = keep(items), NOW, []
+    for _ in range(12):
+        state = take_up(items, state, now)
+        pauses.append((state.due - now) // MINUTE)
+        assert list(overdue(items, state.due - 1)) == []
+        now = state.due
+        (again,) = overdue(items, now)
+        assert again == state
+    assert pauses == [3, 3, 6, 12, 24, 48, 96, 192, 360, 360, 360, 360]
+    settled = settle(items, state, NOT_YET, NOW)
+    assert settled.tries == 0
+
+
+def test_news_that_nobody_takes_is_put_off_for_longer_each_time_until_it_is_told():
+    items = MemoryItems()
+    state, now, pauses = settle(items, keep(items), BENIGN, NOW), NOW, []
+    for _ in range(4):
+        state = settle(items, take_up(items, state, now), BENIGN, now)
+        assert state.untold
+        pauses.append((state.due - now) // MINUTE)
+        now = state.due
+    assert pauses == [3, 6, 12, 24]
+    assert mark_told(items, state).tries == 0
 
 
 # judging
@@ -398,7 +523,7 @@ def test_a_state_that_cannot_be_read_costs_the_others_nothing_and_is_told():
     broken = finding_key(finding(2))
     del items.items[f"finding#{broken}", "state"]["lock"]
     entry = capture(items, [(1, 2)])
-    for walk in (overdue(items, NOW + HOUR), waiting_for(items, entry, NOW)):
+    for walk in (overdue(items, NOW + HOUR), waiting_for(items, entry, wakened_by(items, entry, NOW).now, NOW)):
         found = []
         with pytest.raises(StoreError, match="cannot be read"):
             found.extend(state.finding.id for state in walk)

@@ -1,4 +1,4 @@
-"""What a message in one of our queues is about: told by its shape, as one of five things."""
+"""What a message in one of our queues is about: told by its shape, as one of six things."""
 
 from __future__ import annotations
 
@@ -18,6 +18,10 @@ OUR_SOURCE = "backscatter"
 CAPTURE_LISTED = "Capture Listed"
 ALERT_LOG_BEGUN = "Alert Log Begun"
 PATIENCE_TICK = "Patience Tick"
+RANGE_TO_READ = "Range To Read"
+PART_TO_STORE = "Part To Store"
+CLEANING_TICK = "Cleaning Tick"
+CAPTURES_GATHERED = "Captures Gathered"
 #: What we tell everybody else, on the default event bus.
 VERDICT_REACHED = "Verdict Reached"
 
@@ -47,6 +51,35 @@ class CaptureListed:
 
 
 @dataclass(frozen=True, slots=True)
+class CapturesGathered:
+    """Captures that can hold one end of findings, gathered: those are judged once for all of them."""
+
+    detail: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class RangeToRead:
+    """A range of a capture that is shared out; `told`: where it begins follows from the ranges before it."""
+
+    name: ObjectName
+    index: int
+    told: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PartToStore:
+    """A part of the flows of a capture that was shared out, and of which every range is read."""
+
+    name: ObjectName
+    part: int
+
+
+@dataclass(frozen=True, slots=True)
+class CleaningTick:
+    """Some minutes went by: what was begun and never finished is taken up again, or taken away."""
+
+
+@dataclass(frozen=True, slots=True)
 class PatienceTick:
     """Some minutes went by: findings whose patience is over are told as they are."""
 
@@ -59,7 +92,17 @@ class FindingReported:
     event: Mapping[str, Any]
 
 
-Event = ObjectCreated | AlertLogBegun | CaptureListed | PatienceTick | FindingReported
+Event = (
+    ObjectCreated
+    | AlertLogBegun
+    | CaptureListed
+    | CapturesGathered
+    | PatienceTick
+    | RangeToRead
+    | PartToStore
+    | CleaningTick
+    | FindingReported
+)
 
 
 def read_message(body: str) -> Iterator[Event]:
@@ -85,8 +128,16 @@ def read_message(body: str) -> Iterator[Event]:
         yield ObjectCreated(_of_event(detail, body))
     elif kind == (OUR_SOURCE, CAPTURE_LISTED) and isinstance(detail, dict):
         yield CaptureListed(detail)
+    elif kind == (OUR_SOURCE, CAPTURES_GATHERED) and isinstance(detail, dict):
+        yield CapturesGathered(detail)
     elif kind == (OUR_SOURCE, ALERT_LOG_BEGUN):
         yield _begun(detail, body)
+    elif kind == (OUR_SOURCE, RANGE_TO_READ):
+        yield _range(detail, body)
+    elif kind == (OUR_SOURCE, PART_TO_STORE):
+        yield _part(detail, body)
+    elif kind == (OUR_SOURCE, CLEANING_TICK):
+        yield CleaningTick()
     elif kind == (OUR_SOURCE, PATIENCE_TICK):
         yield PatienceTick()
     else:
@@ -96,6 +147,11 @@ def read_message(body: str) -> Iterator[Event]:
 def our_event(kind: str, detail: Mapping[str, Any]) -> str:
     """The message by which one of our functions tells another, in EventBridge's shape."""
     return json.dumps({"source": OUR_SOURCE, "detail-type": kind, "detail": detail})
+
+
+def of_object(name: ObjectName, **more: object) -> dict[str, object]:
+    """The detail of an event about an object, and `more`."""
+    return {"bucket": name.bucket, "key": name.key, "identity": name.identity, **more}
 
 
 def begun(name: ObjectName, done: int) -> dict[str, object]:
@@ -109,6 +165,25 @@ def _begun(detail: Any, body: str) -> AlertLogBegun:
         return AlertLogBegun(ObjectName.identified(str(bucket), str(key), str(identity)), int(done))
     except (KeyError, TypeError, ValueError) as error:
         raise Hopeless("no_event", f"an alert log without its object: {body[:_SHOWN]!r}") from error
+
+
+def _range(detail: Any, body: str) -> RangeToRead:
+    try:
+        return RangeToRead(_identified(detail), int(detail["index"]), bool(detail["told"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise Hopeless("no_event", f"a range without its object: {body[:_SHOWN]!r}") from error
+
+
+def _part(detail: Any, body: str) -> PartToStore:
+    try:
+        return PartToStore(_identified(detail), int(detail["part"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise Hopeless("no_event", f"a part without its object: {body[:_SHOWN]!r}") from error
+
+
+def _identified(detail: Any) -> ObjectName:
+    bucket, key, identity = (detail[name] for name in ("bucket", "key", "identity"))
+    return ObjectName.identified(str(bucket), str(key), str(identity))
 
 
 def _of_event(detail: Any, body: str) -> ObjectName:

@@ -6,6 +6,7 @@
     finding#KEY       verdict#HASH   a verdict as JSON text
     waiting#HOUR|DAY  KEY            that a capture of this time, if it can hold one of these hosts, matters to KEY
     due               TIME#KEY       when KEY is to be looked at again, whatever comes
+    later             TIME#CAPTURE   when findings are to be judged again that CAPTURE can hold one end of only
 
 Texts are filed under the hash of what they say, and the state names the one that counts: two judges at once write side
 by side, and the state decides between them. Whatever the state does not name goes by time to live.
@@ -59,6 +60,9 @@ class State:
     final_at    from when on captures do not change it any more
     expires_at  seconds
     heard       which channels heard the last piece of news already, where others did not take it
+    ends        how many of `hosts` are the one end of its conversations, the rest being the other end; 0 where a
+                capture of any of them matters at once
+    tries       how often it was taken up in a row without a verdict coming of it
     """
 
     key: str
@@ -78,6 +82,8 @@ class State:
     final_at: int
     expires_at: int
     heard: tuple[str, ...] = ()
+    ends: int = 0
+    tries: int = 0
 
     @property
     def notice_id(self) -> str:
@@ -154,6 +160,8 @@ def state_item(state: State) -> dict[str, object]:
         "window": [state.window.start, state.window.end],
         "gist": state.gist,
         "heard": list(state.heard),
+        "ends": state.ends,
+        "tries": state.tries,
         EXPIRES: state.expires_at,
         **{name: getattr(state, name) for name in _PLAIN},
         "title": shown(finding.title),
@@ -215,6 +223,7 @@ def waiting_items(state: State, most_days: int = 62) -> list[dict[str, object]]:
     common = {
         "sk": state.key,
         "hosts": [f"{host:016x}" for host in state.hosts],
+        "ends": state.ends,
         "window": [state.window.start, state.window.end],
         EXPIRES: state.final_at // SECOND,
     }
@@ -264,6 +273,8 @@ def _state(item: Mapping[str, Any], text: str) -> State:
             gist=item["gist"],
             expires_at=item[EXPIRES],
             heard=tuple(item.get("heard", ())),
+            ends=item.get("ends", 0),
+            tries=item.get("tries", 0),
             **{name: item[name] for name in _PLAIN},
         )
     except (KeyError, TypeError, ValueError) as error:

@@ -64,6 +64,7 @@ fuzz: setup $(VENV)/.fuzz ## mutated captures and alerts, FUZZ_SECONDS (60) each
 docs: setup ## pages that are made from the code
 	$(BIN)/python scripts/rules_page.py
 	$(BIN)/python scripts/cli_reference.py
+	$(BIN)/python scripts/cost.py
 
 $(SAM_VENV)/.locked: requirements/sam.txt
 	$(PYTHON) -m venv $(SAM_VENV)

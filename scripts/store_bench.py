@@ -1,18 +1,17 @@
 """What storing costs beside reading: CPU of packing, signing and sending, and what the items take of the table.
 
-    python scripts/store_bench.py -n 1000000 --json docs/measured.json
+    python scripts/store_bench.py -n 1000000
 
 Items go to a stub on the loopback that answers every request after 6 ms, in a process of its own: only the client's CPU
-counts. Captures are those of scripts/bench.py. `scripts/cost.py` makes dollars of the figures.
+counts. Captures are those of scripts/bench.py. The figures stand in `backscatter.store.prices`, and `scripts/cost.py`
+makes dollars of them.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import datetime
 import json
-import platform
 import subprocess
 import sys
 import tempfile
@@ -26,9 +25,12 @@ from bench import FLOWS, made
 from botocore.config import Config
 
 from backscatter.cloud.dynamo import DynamoItems
+from backscatter.flow.address import Address
 from backscatter.flow.read import Piece, read_sensor
+from backscatter.flow.window import Window
 from backscatter.store.captures import put_capture
 from backscatter.store.catalogue import CaptureObject
+from backscatter.store.cost import item_size
 from backscatter.store.memory import MemoryItems
 from backscatter.store.scene import StoredScene
 
@@ -135,10 +137,6 @@ def put(items: Any, sensor: SensorFlows) -> Any:
 
 def ask(memory: MemoryItems, sensor: SensorFlows) -> dict[str, Any]:
     """What it takes to ask for one pair of hosts: items read of the segments, and their kilobytes."""
-    from backscatter.flow.address import Address
-    from backscatter.flow.window import Window
-    from backscatter.store.cost import item_size
-
     row = sensor.table.rows[len(sensor.table) // 2]
     ends = [Address(int(row["version"]), int(row[f"{side}_hi"]), int(row[f"{side}_lo"])) for side in ("src", "dst")]
     (census,) = sensor.censuses
@@ -164,7 +162,6 @@ def main() -> None:
     parser.add_argument("kinds", nargs="*", default=["backscatter", "mix"], help=f"of {', '.join(FLOWS)}")
     parser.add_argument("-n", "--packets", type=int, default=200_000)
     parser.add_argument("--times", type=int, default=3, help="the least of so many runs is taken (default 3)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     parser.add_argument("--stub", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.stub:
@@ -179,9 +176,7 @@ def main() -> None:
             f"{one['write_units'] / one['flows']:.4f} write units a flow; "
             f"a pair reads {one['query_items']} items"
         )
-    if arguments.json:
-        taken = {"date": str(datetime.datetime.now(datetime.UTC).date()), "python": platform.python_version()}
-        arguments.json.write_text(json.dumps(taken | {"captures": figures}, indent=2) + "\n")
+        print(f"    {json.dumps(one)}")
 
 
 if __name__ == "__main__":

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-import os
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
@@ -13,6 +10,7 @@ import numpy as np
 from backscatter.decode.columns import HAS_PORTS
 from backscatter.flow.alike import alike
 from backscatter.flow.conversation import TCP, conversations
+from backscatter.flow.cores import over
 from backscatter.flow.halves import Halves, Shape
 from backscatter.flow.history import Unruly, histories, udp_histories
 from backscatter.flow.loss import losses
@@ -24,7 +22,7 @@ from backscatter.flow.state import conn_states, endpoints
 from backscatter.flow.table import FLOW, FlowTable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -132,22 +130,9 @@ def flow_portions(packets: Packets, traffic: Traffic) -> Iterator[Built]:
         spare.append(rows)
 
 
-def over_portions(work: Callable[[Portion], T], traffic: Traffic) -> Iterable[T]:
-    """What `work` makes of each portion, in order: on several threads where there are cores, since NumPy lets go.
-
-    No more than a few portions are ahead of whoever takes them.
-    """
-    some = portions(traffic)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if cores == 1 or len(traffic.packet) <= _WORTH_THREADS * PORTION_PACKETS:
-        yield from map(work, some)
-        return
-    with ThreadPoolExecutor(cores, "flows") as workers:
-        ahead = deque(workers.submit(work, portion) for portion in itertools.islice(some, cores + 1))
-        while ahead:
-            done = ahead.popleft().result()
-            ahead.extend(workers.submit(work, portion) for portion in itertools.islice(some, 1))
-            yield done
+def over_portions(work: Callable[[Portion], T], traffic: Traffic) -> Iterator[T]:
+    """What `work` makes of each portion, in order."""
+    return over(portions(traffic), work, worth=len(traffic.packet) > _WORTH_THREADS * PORTION_PACKETS)
 
 
 def _fill(rows: NDArray[np.void], packets: Packets, traffic: Traffic, portion: Portion, first_quote: Ints) -> None:

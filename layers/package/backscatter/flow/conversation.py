@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from backscatter.decode.columns import ACK, FIN, HAS_PORTS, OK, ONE_WAY, RST, SYN
+from backscatter.flow.cores import over
 from backscatter.flow.runs import run_starts, sorted_order
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from backscatter.decode.columns import Packets
@@ -30,8 +33,8 @@ _STIR = np.uint64(0x9E3779B97F4A7C15)
 
 _SIXTEEN = np.uint64(16)
 
-#: Packets that keys are made of at a time.
-_STRETCH = 1 << 15
+#: Packets that keys are made of at a time, and how many stretches are worth threads.
+_STRETCH, _WORTH_THREADS = 1 << 15, 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,11 +154,12 @@ def _keys(packets: Packets, taken: Ints | None) -> _Keys:
     compact = not high and not low and packets["scope"].max() < 1 << 16
     columns = np.empty((count, 2 if compact else 6), np.uint64)  # side by side: they are looked at together
     mixed, forward = np.empty(count, np.uint64), np.empty(count, np.bool_)
-    # in stretches, so that what is computed on the way stays in the processor's cache
-    for begin in range(0, count, _STRETCH):
+
+    def fill(begin: int) -> None:
         some = slice(begin, begin + _STRETCH)
-        index = some if taken is None else taken[some]
-        tuple_columns, forward[some] = (_compact_key if compact else _wide_key)(packets, index)
+        tuple_columns, forward[some] = (_compact_key if compact else _wide_key)(
+            packets, some if taken is None else taken[some]
+        )
         hashed = np.zeros(len(tuple_columns[0]), np.uint64)
         for number, values in enumerate(tuple_columns):
             columns[some, number] = values
@@ -164,7 +168,15 @@ def _keys(packets: Packets, taken: Ints | None) -> _Keys:
             hashed *= _MIX
         hashed ^= hashed >> np.uint64(32)
         np.multiply(hashed, _STIR, out=mixed[some])
+
+    _in_stretches(fill, 0, count)
     return _Keys(columns, mixed, forward)
+
+
+def _in_stretches(work: Callable[[int], None], start: int, end: int) -> None:
+    """Work in stretches, so that what is computed on the way stays in a core's own cache, on all cores."""
+    for _ in over(range(start, end, _STRETCH), work, worth=end - start > _WORTH_THREADS * _STRETCH):
+        pass
 
 
 def _kind(packets: Packets, index: slice | Ints) -> tuple[NDArray[np.uint16], Bools]:
@@ -261,12 +273,15 @@ def _grouped(keys: _Keys) -> _Runs:
 def _changes(columns: NDArray[np.uint64], order: Ints) -> Bools:
     """True where, in this order, any column differs from the entry before; the first is always True."""
     changes = np.ones(len(order), np.bool_)
-    for begin in range(1, len(order), _STRETCH):
+
+    def fill(begin: int) -> None:
         values = columns.take(order[begin - 1 : begin + _STRETCH], axis=0)
         some = changes[begin : begin + _STRETCH]
         some[:] = False
         for number in range(columns.shape[1]):
             some |= values[1:, number] != values[:-1, number]
+
+    _in_stretches(fill, 1, len(order))
     return changes
 
 

@@ -148,10 +148,13 @@ def _decoded(reader: Reader, decoder: Decoder) -> Iterator[Packets]:
 
     Blocks are decoded one after the other, since names and fragments are carried from one to the next.
     """
-    with ThreadPoolExecutor(1, "decode") as worker:
+    blocks = reader.blocks()
+    with ThreadPoolExecutor(1, "read") as reading, ThreadPoolExecutor(1, "decode") as decoding:
         waiting: Future[Packets] | None = None
-        for block in reader.blocks():
-            waiting, done = worker.submit(decoder.decode, block), waiting
+        found = reading.submit(next, blocks, None)
+        while (block := found.result()) is not None:
+            found = reading.submit(next, blocks, None)
+            waiting, done = decoding.submit(decoder.decode, block), waiting
             if done is not None:
                 yield done.result()
         if waiting is not None:

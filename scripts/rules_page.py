@@ -63,8 +63,9 @@ A capture that was filtered for SYN+ACK and RST, as telescopes do it, shows a ha
 that we refused. Nothing in the packets can tell the two apart. Such a capture holds no acknowledged data, so R4 and R5
 stay below confirmed; tell Backscatter to read an unfiltered one.
 
-A SYN+ACK that we refused less than 30 s behind a hole is undetermined, not possible: a piece that is missing may hold
-our SYN, and taking pieces away must never make a verdict more harmless. Where capture has just begun, R5 says possible.
+A SYN+ACK that we refused less than 127 s behind a hole is undetermined, neither probable nor possible: a piece that is
+missing may hold our SYN, and taking pieces away must never make a verdict more harmless. Where capture has just begun,
+R5 says possible. What a hole further back may hide is another contact with that remote (R19).
 
 Where a finding covers more than {most} conversations, those behind them are undetermined, never harmless.
 """

@@ -1,8 +1,10 @@
 """What may be done to a capture without changing its verdict, and what must change it in one direction only.
 
 A pause between two pieces of one sensor that is longer than 2 s and ten times their median gap is a hole, by the rules
-of coverage: rotation is drawn at random here, but over traffic without such a pause. Likewise an encapsulation of its own for
-each direction shows half of the host in each scope, which is another capture and not another form of the same.
+of coverage: rotation is drawn at random here, but over traffic without such a pause. An encapsulation of its own for each
+direction shows half of the host in each scope, which is another capture and not another form of the same. And what a
+piece that is missing may have held is our SYN as far back as a connect lasts, 127 s: contact with the remote that lies
+further back may be forgotten with it, since a hole far behind cannot make every verdict on a quiet host open.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import random
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tests.verdict.scenarios import world
 from tests.verdict.scenarios.story import KINDS, Story, Truth
@@ -59,6 +61,7 @@ def judged(story: Story, seed: int, conditions: World = PLAIN, *, finding=None, 
 @settings(max_examples=40, deadline=None)
 def test_rotation_changes_nothing(name, seed, cuts):
     story = story_of(name, seed)
+    assume(story.filtered is None)
     packets = seen_by(story, PLAIN, random.Random(seed))
     cut = TableScene(sensors_of({"one": packets}, sorted(cuts), PLAIN))
     assert said(judged(story, seed, scene=cut)) == said(judged(story, seed))
@@ -132,6 +135,7 @@ def test_taking_a_piece_out_of_the_middle_never_raises_backscatter(name, seed, b
     left = [packet for packet in packets if not begin <= packet.time < end]
     cut = TableScene(sensors_of({"one": left}, [begin, end], PLAIN))
     whole, holed = judged(story, seed), judged(story, seed, scene=cut)
+    assume(not (whole.rule == "R19" and end < story.at - 127))
     # Genuine ones never become backscatter; true ones never become surer than they were.
     assert danger(holed) <= danger(whole), (whole.rule, holed.rule, holed.confidence)
 

@@ -140,9 +140,7 @@ def _if_covered(test: Test, otherwise: str | Callable[[Facts], str]) -> Need:
 COVERED = _is(lambda facts: facts.coverage is not None, "no capture with a sound clock vouches for that time")
 FULL_LOOKBACK = _if_covered(lambda facts: facts.lookback >= FULL, _lookback(FULL))
 PARTIAL_LOOKBACK = _if_covered(lambda facts: facts.lookback >= PARTIAL, _lookback(PARTIAL))
-NOT_BEHIND_A_HOLE = _is(
-    lambda facts: not facts.behind_a_hole, "a hole in the captures right before it may hold our SYN"
-)
+NOT_BEHIND_A_HOLE = Need(lambda facts: not facts.behind_a_hole or facts.lookback >= FULL, _lookback(FULL))
 SEEN_FREELY = _if_covered(
     lambda facts: facts.seen_freely,
     "no flow of our host is seen both ways there, by more than its answers, so its silence proves nothing",

@@ -277,10 +277,10 @@ RULES: tuple[Rule, ...] = (
         "R5",
         Label.BACKSCATTER,
         85,
-        "As R4, with a look-back of 30 s to 127 s.",
+        "As R4, with a look-back of 30 s to 127 s that no hole ends.",
         "{remote} answered a SYN that {local} did not send in the {lookback} that were captured before, and {local} "
         "refused the answer.",
-        (Way((_answered,), (*needs.UNASKED, needs.EXACT, needs.PARTIAL_LOOKBACK)),),
+        (Way((_answered,), (*needs.UNASKED, needs.EXACT, needs.NOT_BEHIND_A_HOLE, needs.PARTIAL_LOOKBACK)),),
         case="partial look-back",
     ),
     Rule(
@@ -315,7 +315,7 @@ RULES: tuple[Rule, ...] = (
         (
             Way(
                 (_answered, lambda facts: not facts.exact),
-                (*needs.UNASKED, needs.RESET_WITH_ACK, needs.PARTIAL_LOOKBACK),
+                (*needs.UNASKED, needs.RESET_WITH_ACK, needs.NOT_BEHIND_A_HOLE, needs.PARTIAL_LOOKBACK),
             ),
         ),
         case="answered RST+ACK",

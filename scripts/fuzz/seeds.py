@@ -144,6 +144,57 @@ def captures() -> list[bytes]:
     return [*_made(), *(_expanded(data)[:LONGEST] for data in real)]
 
 
+def _unified2() -> bytes:
+    """An event of each family, with its packet."""
+    records = []
+    for number, packet, kind in ((1, SYN, 104), (2, SYN_SIX, 105)):
+        width, at = (4, 12) if kind == 104 else (16, 8)
+        key = struct.pack(">3I", 1, number, T // 10**9)
+        ends = packet[at : at + 2 * width] + struct.pack(">HHBBBBIHH", 1024, 80, 6, 0, 0, 0, 0, 7, 0)
+        frame = ether(packet)
+        packed = key + struct.pack(">4I", T // 10**9, 0, 1, len(frame)) + frame
+        for told, body in ((kind, key + struct.pack(">6I", 0, 2000, 1, 3, 4, 2) + ends), (2, packed), (110, key)):
+            records.append(struct.pack(">II", told, len(body)) + body)
+    return b"".join(records)
+
+
+def _texts() -> list[bytes]:
+    """An alert of each format that is no JSON of one line, and of those that are."""
+    rule, ends = "[**] [1:2000:3] Bot [**]", f"{OURS}:1024 -> {THEIRS}:80"
+    full = f"{rule}\n[Priority: 1]\n03/20-18:04:19.731091 {ends}\nTCP TTL:64 TOS:0x0 ID:1 IpLen:20 DgmLen:40\n"
+    ocsf = {
+        "class_uid": 2004,
+        "finding_info": {"uid": "1", "title": "bot", "first_seen_time": T // 10**6},
+        "evidences": [
+            {
+                "connection_info": {"protocol_num": 6, "direction_id": 2},
+                "src_endpoint": {"ip": OURS, "port": 1024},
+                "dst_endpoint": {"ip": THEIRS, "port": 80},
+            }
+        ],
+    }
+    sequence = {
+        "endpoints": [{"ip": THEIRS, "port": 80}],
+        "resources": [{"data": {"ec2NetworkInterface": {"privateIpAddresses": [{"privateIpAddress": OURS}]}}}],
+    }
+    guardduty = {"id": "1", "arn": "a", "type": "AttackSequence", "service": {"detection": {"sequence": sequence}}}
+    snort = {"timestamp": "03/20-18:04:19.7", "src_ap": f"{OURS}:1024", "dst_ap": f"{THEIRS}:80", "rule": "1:2:3"}
+    notice = {"ts": T / 10**9, "note": "Bot::C2", "msg": "bot", "id.orig_h": OURS, "id.resp_h": THEIRS, "proto": "tcp"}
+    header = "#separator \\x09\n#set_separator\t,\n#unset_field\t-\n#path\tnotice\n#fields\tts\tnote\tsrc\tdst\n"
+    texts = [
+        f"03/20-18:04:19.731091  {rule} [Priority: 1] {{TCP}} {ends}\n",
+        f"{full}*****R** Seq: 0xAEE1FCBD  Ack: 0x0  Win: 0x0  TcpLen: 20\n\n",
+        f'timestamp,sig_id,msg,proto,src,dst,tcpseq\n03/20-18:04:19.7 ,2,"a, b",TCP,{OURS},{THEIRS},0x1\n',
+        f'03/20-18:04:19.7 ,1,2,3,"bot",TCP,{OURS},1024,{THEIRS},80,9,Trojan,1\n',
+        f"{header}1174413859.731091\tBot\t{OURS}\t-\n#close\tx\n",
+        *(json.dumps(each) for each in (ocsf, guardduty, snort, notice)),
+        json.dumps(
+            {"detail-type": "Findings Imported V2", "source": "aws.securityhub", "detail": {"findings": [ocsf]}}
+        ),
+    ]
+    return [_unified2(), *(text.encode() for text in texts)]
+
+
 def alerts() -> list[bytes]:
     """Alert files of at most LONGEST bytes; of longer real ones the beginning."""
     eve = {
@@ -159,6 +210,7 @@ def alerts() -> list[bytes]:
     }
     made = [json.dumps(eve).encode(), json.dumps({"Records": [eve, {"detail": eve, "detail-type": "x"}, 1]}).encode()]
     made.append(gzip.compress(made[0] + b"\n" + made[0]))
+    made += _texts()
     events = ROOT / "events"
     real = [path.read_bytes() for path in sorted(events.glob("*.json"))]
     logs = [path.read_bytes() for path in sorted((SHARED / "alerts").glob("*"))]

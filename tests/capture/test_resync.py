@@ -145,6 +145,7 @@ def test_bytes_that_were_added_cost_the_record_that_they_are_in(container, at, g
 @example(flips=[(100, 9, 1)])
 @example(flips=[(100, 10, 4), (101, 10, 4)])
 @example(flips=[(10, 3, 1), (11, 2, 2)])
+@example(flips=[(55, 9, 254)])
 def test_flipped_bits_in_headers_cost_their_records(container, flips):
     whole, where = CAPTURES[container]
     data = bytearray(whole)

@@ -258,12 +258,30 @@ class Inspection:
         self._odd = headers.field(self._places, 1) >= 2 * headers.ticks
         before = np.concatenate([block.time[:1] if last is None else [last], block.time[:-1]])
         self._far = np.abs(block.time - before) > FAR * NANO
+        self._swallows = self._swallowing()
+
+    def _swallowing(self) -> Mask:
+        """Records that claim more bytes than were on the wire, where others follow each other behind those that were."""
+        headers, places = self._headers, self._places
+        swallows = np.zeros(len(places), np.bool_)
+        if headers.swapped:
+            return swallows
+        caplen, wirelen = headers.lengths(places)
+        longer = np.flatnonzero(caplen > wirelen)
+        behind = places[longer] + headers.size + wirelen[longer]
+        swallows[longer] = headers.plausible(behind, self._block.time[longer] // NANO, BACK)
+        some = np.flatnonzero(swallows)
+        swallows[some] = headers.chains(places[some] + headers.size + wirelen[some], None)
+        return swallows
 
     def mended(self) -> Walk:
         """The walk with only what can be believed; where it lied, `found` and `held` are told."""
         walk, count, resume = self._walk, len(self._block), 0
         outliers: list[int] = []
-        for index in np.flatnonzero(self._odd | self._far).tolist():
+        for index in np.flatnonzero(self._odd | self._far | self._swallows).tolist():
+            if self._swallows[index] and index >= resume:
+                walk.lie, walk.at, count = "a record claims bytes of the next ones", int(self._places[index]), index
+                break
             if index < resume or (index == 0 and self._last is None):
                 continue
             if self._is_outlier(index):

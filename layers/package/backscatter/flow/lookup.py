@@ -60,11 +60,12 @@ class TableScene:
         self.table = FlowTable.joined([one.table for one in sensors])
         self._censuses = [census for one in sensors for census in one.censuses]
         self._index = _indexed(self.table)
+        self._owner = np.ascontiguousarray(self.table.quotes["flow"])  # ascending, since the table was joined
 
     def flows_of(self, hosts: Iterable[Address], window: Window) -> FlowTable:
         """Every flow in the window that has one of the hosts at either end, or that quotes a packet sent by one."""
         rows = [self._rows_of(host, window) for host in hosts]
-        return self.table.select(np.unique(np.concatenate(rows)) if rows else np.zeros(0, np.int64))
+        return self.table.select(np.unique(np.concatenate(rows)) if rows else np.zeros(0, np.int64), self._owner)
 
     def flows_between(self, ones: Iterable[Address], others: Iterable[Address], window: Window) -> FlowTable:
         """Every flow in the window between one of `ones` and one of `others`, and errors that quote such a packet."""
@@ -76,7 +77,7 @@ class TableScene:
                 either = [self._candidates(host, window) for host in (one, other)]
                 fewer = min(either, key=len)
                 rows.append(fewer[self._joins(fewer, one, other)])
-        return self.table.select(np.unique(np.concatenate(rows)))
+        return self.table.select(np.unique(np.concatenate(rows)), self._owner)
 
     def censuses(self, window: Window) -> list[Census]:
         """The captures that overlap the window or the 24 hours before its end, of every sensor."""
@@ -106,8 +107,7 @@ class TableScene:
 
     def _quotes_of(self, rows: Ints) -> tuple[NDArray[np.void], Ints]:
         """The quotes of some rows, and which of these rows each belongs to."""
-        owner = self.table.quotes["flow"]
-        begin, end = np.searchsorted(owner, rows), np.searchsorted(owner, rows, side="right")
+        begin, end = np.searchsorted(self._owner, rows), np.searchsorted(self._owner, rows, side="right")
         count = end - begin
         index = np.repeat(begin - (np.cumsum(count) - count), count) + np.arange(count.sum())
         return self.table.quotes[index], np.repeat(np.arange(len(rows)), count)

@@ -142,22 +142,32 @@ class FlowTable:
         """A table without flows."""
         return cls(np.zeros(0, FLOW), np.zeros(0, FLOW_QUOTE))
 
-    def select(self, which: NDArray[np.bool_] | NDArray[np.int64]) -> FlowTable:
-        """The flows that a mask or an index picks, in that order, with their quotes."""
+    def select(self, which: NDArray[np.bool_] | NDArray[np.int64], owner: NDArray[np.int64] | None = None) -> FlowTable:
+        """The flows that a mask or an index picks, in that order, with their quotes.
+
+        owner: the quotes' column `flow` by itself, where somebody who selects often keeps it and it is ascending; then
+        this costs what is selected, whatever the rest of the table quotes.
+        """
         index = np.flatnonzero(which) if which.dtype == np.bool_ else np.asarray(which, np.int64)
         rows, quotes = self.rows[index], self.quotes
-        owner = quotes["flow"]
-        by_flow = np.arange(len(quotes)) if (owner[1:] >= owner[:-1]).all() else np.argsort(owner, kind="stable")
-        owner = owner[by_flow]
+        by_flow = None
+        if owner is None:
+            owner = np.ascontiguousarray(quotes["flow"])
+            if (owner[1:] < owner[:-1]).any():
+                by_flow = np.argsort(owner, kind="stable")
+                owner = owner[by_flow]
         begin, end = np.searchsorted(owner, index), np.searchsorted(owner, index, side="right")
         count = end - begin
         new_begin = np.cumsum(count) - count
-        kept = by_flow[np.repeat(begin - new_begin, count) + np.arange(count.sum())]
+        kept = np.repeat(begin - new_begin, count) + np.arange(count.sum())
+        kept = kept if by_flow is None else by_flow[kept]
         quotes = quotes[kept]
         quotes["flow"] = np.repeat(np.arange(len(index)), count)
-        new_quote = np.full(len(self.quotes) + 1, -1, np.int64)
-        new_quote[kept] = np.arange(len(kept))
-        rows["quote"] = new_quote[rows["quote"]]
+        order = np.argsort(kept, kind="stable")
+        first = np.searchsorted(kept[order], rows["quote"]) if len(kept) else np.zeros(len(rows), np.int64)
+        place = order[np.minimum(first, len(kept) - 1)] if len(kept) else first
+        found = (rows["quote"] >= 0) & (kept[place] == rows["quote"]) if len(kept) else np.zeros(len(rows), np.bool_)
+        rows["quote"] = np.where(found, place, -1)
         return FlowTable(rows, quotes, self.scopes, self.tunnels, self.sensors, self.pieces)
 
     @classmethod

@@ -261,7 +261,7 @@ class Inspection:
         self._swallows = self._swallowing()
 
     def _swallowing(self) -> Mask:
-        """Records that claim more bytes than were on the wire, where others follow each other behind those that were."""
+        """Records that claim more bytes than were on the wire, where others follow behind those that were."""
         headers, places = self._headers, self._places
         swallows = np.zeros(len(places), np.bool_)
         if headers.swapped:

@@ -53,8 +53,12 @@ def test_the_correlate_role_allows_what_correlate_calls(cloud):
     cloud.hurried = lambda: True
     for name in ("f1", "f2"):
         cloud.report(case2007.guardduty_finding(finding=name))
+    alerts = cloud.upload("alerts/sguil.txt", case2007.sguil_alert().encode())
     cloud.ingest("s/a.pcap", case2007.capture())
     cloud.called.clear()
+    cloud.now += 10 * 60 * case2007.SECOND  # what EC2 said of these addresses is old by then
+    detail = {"bucket": {"name": BUCKET}, "object": {"key": alerts.key, "etag": alerts.etag}}
+    cloud.correlate(json.dumps({"source": "aws.s3", "detail-type": "Object Created", "detail": detail}))
     cloud.wake()
     cloud.now += 31 * 60 * case2007.SECOND
     cloud.correlate(our_event(PATIENCE_TICK, {}))

@@ -199,6 +199,11 @@ def test_no_role_is_given_a_wildcard():
     for name, statement in roles:
         assert statement["Effect"] == "Allow", name
         assert not [action for action in listed(statement["Action"]) if "*" in action], name
+        if statement["Action"] == "ec2:DescribeNetworkInterfaces":
+            # The one action here for which IAM knows no resource: what narrows it is the region, and that it only reads.
+            assert statement["Resource"] == "*"
+            assert statement["Condition"] == {"StringEquals": {"ec2:Region": {"Ref": "AWS::Region"}}}
+            continue
         for resource in listed(statement["Resource"]):
             # Objects of one bucket is as narrow as S3 gets; everything else is one resource.
             assert resource == {"Sub": "${CaptureBucket.Arn}/*"} or "*" not in json.dumps(resource), name

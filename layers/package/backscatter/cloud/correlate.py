@@ -194,6 +194,7 @@ class Correlator:
 
     def _remember(self, finding: Finding) -> State:
         stack, now = self._stack, self._now()
+        finding = stack.addresses.named(finding, now)
         first = now if finding.first_seen is None else finding.first_seen
         last = first if finding.last_seen is None else max(first, finding.last_seen)
         window = Window(max(0, first - BEFORE - EARLIER), last + AFTER)

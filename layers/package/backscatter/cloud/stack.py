@@ -11,6 +11,7 @@ import boto3
 from botocore.config import Config
 
 from backscatter.capture.limits import Limits
+from backscatter.cloud.addresses import Addresses
 from backscatter.cloud.dynamo import DynamoItems
 from backscatter.verdict.settings import DEFAULT_HOME, Settings, parse_alias, parse_home
 
@@ -67,6 +68,11 @@ class Stack:
     def events(self) -> Any:
         """Low-level EventBridge client."""
         return self._client("events")
+
+    @cached_property
+    def addresses(self) -> Addresses:
+        """Which Elastic IP is which private address."""
+        return Addresses(lambda: self._client("ec2"))
 
     @cached_property
     def items(self) -> Items:

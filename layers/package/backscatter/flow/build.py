@@ -142,7 +142,8 @@ def _fill(rows: NDArray[np.void], packets: Packets, traffic: Traffic, portion: P
 
 
 def _assemble(rows: NDArray[np.void], columns: Mapping[str, NDArray[Any]]) -> None:
-    """Fill rows from a column for each field, so many at a time that they stay in cache: fields lie far apart."""
+    """Fill rows from columns, so many at a time that they stay in cache: fields lie far apart. Others are zero."""
+    rows.view(np.uint8).fill(0)
     for begin in range(0, len(rows), _ASSEMBLED):
         some = slice(begin, begin + _ASSEMBLED)
         part = rows[some]
@@ -163,33 +164,35 @@ def portions(traffic: Traffic) -> Iterator[Portion]:
 
 
 def _columns(packets: Packets, shape: Shape, head: Ints) -> dict[str, NDArray[Any]]:
-    """A column for every field of FLOW except `sensor` and `quote`, one entry a flow."""
-    columns = {name: packets[name][head] for name in _OF_FIRST}
-    columns["sensor"] = np.zeros(len(head), np.uint16)
+    """A column for every field of FLOW except `sensor` and `quote` that is not zero throughout, one entry a flow."""
+    columns = {name: packets[name][head] for name in _OF_FIRST if packets[name].strides != (0,) or packets[name][0]}
     columns["has_ports"] = (packets["traits"][head] & HAS_PORTS) != 0
     halves = side_columns(packets, shape)
     first, last = halves["first"], halves["last"]
     columns["start"], columns["end"] = first[0::2], np.maximum(last[0::2], last[1::2])
-    is_tcp = columns["proto"] == TCP
+    proto = packets["proto"][head]
+    is_tcp = proto == TCP
     if is_tcp.all():
         columns["history"], columns["conn_state"], of_tcp = _of_tcp(Halves(packets, shape))
         return columns | _sided(halves | of_tcp)
-    columns["history"] = np.where(columns["proto"] == UDP, udp_histories(shape.length), b"").astype(FLOW["history"])
+    columns["history"] = np.where(proto == UDP, udp_histories(shape.length), b"").astype(FLOW["history"])
     columns["conn_state"] = np.zeros(len(head), np.uint8)
     histories, states, of_tcp = _of_tcp(Halves(packets, shape.only(is_tcp)))
     columns["history"][is_tcp], columns["conn_state"][is_tcp] = histories, states
     where = np.flatnonzero(np.repeat(is_tcp, 2))
     for name, column in of_tcp.items():
-        halves[name] = np.zeros(len(shape.length), column.dtype)
-        halves[name][where] = column
+        if column.any():
+            halves[name] = np.zeros(len(shape.length), column.dtype)
+            halves[name][where] = column
     return columns | _sided(halves)
 
 
 def _sided(halves: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """Columns of halves as columns of either side."""
-    return {
-        f"{side}_{name}": column[at::2] for at, side in enumerate(("src", "dst")) for name, column in halves.items()
-    }
+    """Columns of halves as columns of either side, those that are not zero throughout."""
+    sided = (
+        (f"{side}_{name}", column[at::2]) for at, side in enumerate(("src", "dst")) for name, column in halves.items()
+    )
+    return {name: column for name, column in sided if column.any()}
 
 
 class OfTcp(NamedTuple):

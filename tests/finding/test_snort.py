@@ -337,3 +337,16 @@ def test_csv_of_any_order_of_columns_is_read_back(columns, message):
     assert finding.tuples == (BOT,)
     assert finding.packet == AlertedPacket(18, *NUMBERS.values())
     assert finding.title == (message.strip() or "rule 1:2000:0")
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"timestamp": "2007-03-20T18:04:19Z", "rule": {"id": "5710", "level": 5}},
+        {"timestamp": "2007-03-20T18:04:19Z", "rule": "name of a rule"},
+        {"timestamp": "2007-03-20T18:04:19Z", "sid": "s-1-5-18"},
+    ],
+)
+def test_what_merely_has_a_rule_is_no_alert_of_snort(document):
+    (error,) = read(json.dumps(document))
+    assert "no alert format that we read" in str(error)

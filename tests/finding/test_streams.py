@@ -230,3 +230,12 @@ def test_every_real_alert_file_is_read_whole_and_no_line_is_lost_unreported(capt
     assert sum(not row.startswith("#") for row in rows) == 41
     eve = files["suricata-eve__ctu-exposed-host.json"].read_text().splitlines()
     assert sum(json.loads(line)["event_type"] == "alert" for line in eve) == 384
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.randoms(use_true_random=False), st.integers(0, 40))
+def test_reading_goes_on_where_somebody_left_off(chance, done):
+    text = "\n".join(chance.choices([*PIECES, '{"torn', "garbage", json.dumps({"Records": [EVE, 7, EVE]})], k=15))
+    data = gzip.compress(text.encode())[: -chance.randint(1, 9)]
+    whole = list(map(repr, read_findings(data, "file", MARCH)))
+    assert list(map(repr, read_findings(data, "file", MARCH, done=done))) == whole[done:]

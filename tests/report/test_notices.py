@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.report.cases import BACKSCATTER, FINDING, HOSTILE, SYNACK, hostile, told_as
 
-from backscatter.finding.model import End
+from backscatter.finding.model import End, Tuple
 from backscatter.report import advice, text
 from backscatter.report.attributes import attributes
 from backscatter.report.chat import DESCRIPTION_CHARS, TITLE_CHARS, chat_message, thread_id
@@ -212,3 +212,12 @@ def test_several_kinds_of_conversations_are_counted():
     assert "5 conversations: 1 connection established, 4 backscatter; the most dangerous decides" in " ".join(
         mail(mixed).body.split()
     )
+
+
+def test_where_the_alerts_packet_is_and_how_it_came_is_told():
+    tunnel = Tuple("udp", End("172.16.0.1", 4789), End("172.16.0.2", 4789))
+    about = replace(FINDING, pcap_cnt=149, capture_file="log.pcap\n.1", tunnel=tunnel)
+    body = " ".join(mail(replace(BACKSCATTER, finding=about)).body.split())
+    assert "Its packet number 149 of log.pcap" in body
+    assert "came through udp 172.16.0.1:4789 > 172.16.0.2:4789" in body
+    assert "Its packet" not in mail(BACKSCATTER).body

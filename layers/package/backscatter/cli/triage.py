@@ -193,7 +193,9 @@ def _alerts(found: Sequence[Source], read: Captures, unsaid: Unsaid, speaker: Sp
         with source.open() as stream:
             for finding in read_findings(stream, source.name, replace(unsaid, span=read.span)):
                 if not isinstance(finding, FindingError):
-                    alerts.setdefault((finding.source, finding.id, finding.updated), finding)
+                    # Where the original stands is told; kept here, all of them would be the file.
+                    kept = replace(finding, original="")
+                    alerts.setdefault((finding.source, finding.id, finding.updated), kept)
                 elif troubles.is_news(finding):
                     speaker.problem(str(finding))
         for more in troubles.more():

@@ -142,15 +142,15 @@ class Correlator:
         with reader:
             check_size(stream, ALERT_BYTES)
             unsaid = Unsaid(logged_by(name.key, stream.modified))
-            rest = self._findings(read_findings(reader, name.url, unsaid, EXPANDED), name.url, done)
+            rest = self._findings(read_findings(reader, name.url, unsaid, EXPANDED, done), name.url, done)
         if rest is not None:
             self._leave(ALERT_LOG_BEGUN, begun(name, rest))
 
     def _findings(self, read: Iterable[Finding | FindingError], origin: str, done: int | None = None) -> int | None:
         """Remember the findings of a message, then judge them.
 
-        Those remembered that find no time are due at the next tick. Of an alert log `done` tells how many were read
-        before; where time runs out before all are, how many were is returned, else None. An event is short, and always
+        Those remembered that find no time are due at the next tick. Of an alert log `done` tells how many came before
+        these; where time runs out before all are, how many were is returned, else None. An event is short, and always
         remembered whole. Raises the first failure at the end.
         """
         states = []
@@ -158,13 +158,10 @@ class Correlator:
         troubles = Troubles()
         failures: list[Failure] = []
         rest = None
-        for number, finding in enumerate(read):
-            if done is not None:
-                if number < done:
-                    continue
-                if number > done and self._hurry():
-                    rest = number
-                    break
+        for number, finding in enumerate(read, done or 0):
+            if done is not None and number > done and self._hurry():
+                rest = number
+                break
             kept: State | FindingError
             try:
                 kept = finding if isinstance(finding, FindingError) else self._remember(finding)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import io
 from dataclasses import replace
+from itertools import chain, islice
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from backscatter.capture.expand import Expanded
@@ -69,7 +70,7 @@ _DEEPEST_ENVELOPE = 3
 
 
 def read_findings(
-    data: bytes | BinaryIO, name: str, unsaid: Unsaid = NOTHING, limits: Limits = LIMITS
+    data: bytes | BinaryIO, name: str, unsaid: Unsaid = NOTHING, limits: Limits = LIMITS, done: int = 0
 ) -> Iterator[Finding | FindingError]:
     """The findings of a file, in order, in whatever format and layout, plain or compressed.
 
@@ -78,6 +79,7 @@ def read_findings(
         name: what to call the file in messages.
         unsaid: what alerts may leave out, such as the year of their times.
         limits: how far a compressed file may expand.
+        done: how many of the first are left out, as somebody took them before; lines of text are not even read.
 
     Yields:
         A Finding for each alert, and a FindingError with its lines (or its byte) for everything that could not be
@@ -87,13 +89,25 @@ def read_findings(
     source = Expanded(stream, name, limits)
     head = source.peek(_SMALL_HEAD)
     if unified2.is_unified2(head):
-        yield from unified2.read(source.read, Place(name, unsaid=unsaid))
+        found = chain(unified2.read(source.read, Place(name, unsaid=unsaid)), _trouble(source, name))
+        yield from islice(found, done, None)
     elif _is_capture(head):
         yield FindingError(name, 0, "this is a packet capture and holds no alerts; name it among the captures")
-        return
     else:
         for document in split(_decoded(source), unsaid.columns):
-            yield from _of_document(document, Place(name, document.line, last=document.last, unsaid=unsaid))
+            if done and document.form != "json":
+                done -= 1  # it is one finding or one error, whichever
+                continue
+            for one in _of_document(document, Place(name, document.line, last=document.last, unsaid=unsaid)):
+                if done:
+                    done -= 1
+                else:
+                    yield one
+        yield from islice(_trouble(source, name), done, None)
+
+
+def _trouble(source: Expanded, name: str) -> Iterator[FindingError]:
+    """Why the expanded stream ended before its time, if it did; asked once it was read."""
     if source.trouble:
         yield FindingError(name, 0, f"{source.trouble}; what came before was read")
 

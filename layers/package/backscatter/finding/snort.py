@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from typing import TYPE_CHECKING
 
 from backscatter.finding.fields import TITLE_CHARS, Fields, Place, icmp_of, normal_address
@@ -23,12 +24,16 @@ _SECOND = 10**9
 _WITH_PORTS = frozenset({"tcp", "udp", "sctp"})
 
 #: Fields that nobody else's alerts have, one of which Snort's have by default and in every sensible choice of fields.
-_ITS_OWN = frozenset({"src_ap", "dst_ap", "pkt_num", "pkt_gen", "rule", "sid"})
+_ITS_OWN = frozenset({"src_ap", "dst_ap", "pkt_num", "pkt_gen"})
+_RULE = re.compile(r"[0-9]+:[0-9]+:[0-9]+")
 
 
 def is_alert(document: Mapping[str, object]) -> bool:
     """Whether a JSON object is an alert of Snort 3's alert_json."""
-    return not _ITS_OWN.isdisjoint(document) and ("timestamp" in document or "seconds" in document)
+    rule = document.get("rule")
+    its_own = not _ITS_OWN.isdisjoint(document) or ("gid" in document and "sid" in document)
+    has_rule = isinstance(rule, str) and _RULE.fullmatch(rule[:60]) is not None
+    return (its_own or has_rule) and ("timestamp" in document or "seconds" in document)
 
 
 def read(document: Mapping[str, object], place: Place) -> Iterator[Finding]:

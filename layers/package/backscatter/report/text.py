@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from backscatter.finding.model import Finding
-    from backscatter.verdict.model import PacketLine, Verdict
+    from backscatter.verdict.model import PacketLine, Told, Verdict
 
 WIDTH = 78
 _LABEL = 12
@@ -83,7 +83,7 @@ def detail(verdict: Verdict, previous: str | None = None) -> list[str]:
         verdict: what to tell.
         previous: the label that was told for this finding before, None for none.
     """
-    return [*opening(verdict, previous), "", *evidence(verdict), *closing(verdict)]
+    return [*opening(verdict, previous), "", *conversations(verdict), *evidence(verdict), *closing(verdict)]
 
 
 def opening(verdict: Verdict, previous: str | None = None) -> list[str]:
@@ -134,6 +134,30 @@ def evidence(verdict: Verdict) -> Iterator[str]:
         yield from (f"{len(verdict.evidence) - len(shown)} more pieces of evidence are in the verdict's record.", "")
 
 
+def conversations(verdict: Verdict) -> list[str]:
+    """The conversations of a finding that covers several, each with its own verdict, most dangerous first."""
+    total = sum(verdict.conversations.values())
+    if total < 2 or not verdict.judged:
+        return []
+    lines = ["Conversations, the most dangerous first"]
+    for one in verdict.judged:
+        lines += textwrap.wrap(told_text(one), WIDTH, initial_indent="  - ", subsequent_indent="    ")
+    if total > len(verdict.judged):
+        lines.append(f"    and {total - len(verdict.judged)} more")
+    return [*lines, ""]
+
+
+def told_text(one: Told) -> str:
+    """The verdict on one of several conversations, on one line."""
+    why = f", {one.why.value.replace('_', ' ')}" if one.why else ""
+    sure = f", {one.confidence} of 99" if one.confidence else ""
+    packets = "1 packet" if one.packets == 1 else f"{one.packets} packets"
+    return (
+        f"{moment_text(one.start)} {one.proto} {end_text(one.local)} and {end_text(one.remote)}, {packets}: "
+        f"{one.label.value.replace('_', ' ')}{why} ({one.rule}{sure})"
+    )
+
+
 def packet_lines(line: PacketLine) -> Iterator[str]:
     """A packet, and where to find it."""
     yield f"      {clock_text(line.time)}  {plain(line.text, 400)}"
@@ -148,12 +172,22 @@ def closing(verdict: Verdict) -> list[str]:
         *entry("Type", plain(finding.type, 300)),
         *entry("Where", plain(" ".join(part for part in (finding.account, finding.region) if part), 300)),
         *entry("Original", plain(finding.origin, 300)),
+        *entry("Its packet", plain(_packet_of(finding), 300)),
     ]
     for note in finding.notes[:10]:
         lines += entry("Note", plain(note, 300))
     if verdict.label is not Label.NOT_APPLICABLE:
         lines += entry("Flows", f"{verdict.flows_total} of these conversations")
     return lines
+
+
+def _packet_of(finding: Finding) -> str:
+    """Where the source says that the alert's packet is, and in what tunnel it came; "" where it says nothing."""
+    number = f"number {finding.pcap_cnt}" if finding.pcap_cnt else ""
+    place = " of ".join(part for part in (number, finding.capture_file) if part)
+    tunnel = finding.tunnel
+    within = f"came through {tunnel.proto or 'a'} {end_text(tunnel.a)} > {end_text(tunnel.b)}" if tunnel else ""
+    return ", ".join(part for part in (place, within) if part)
 
 
 def entry(label: str, text: str, hang: int = 0) -> list[str]:

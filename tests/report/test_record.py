@@ -14,7 +14,7 @@ from backscatter.verdict.model import Label, Verdict, Why
 def test_the_record_has_exactly_the_fields_of_the_contract():
     record = verdict_record(BACKSCATTER)
     fields = "finding proto local remote verdict why confidence band rule summary victim conversations evidence flows"
-    assert list(record) == [*fields.split(), "flows_total"]
+    assert list(record) == [*fields.split(), "flows_total", "judged"]
     assert record["finding"] == {
         "id": "1.204541",
         "source": "sguil",

@@ -12,6 +12,10 @@ from tests.verdict.tape import ISN, LOCAL, PORT, REMOTE, SERVICE, Tape, alert
 
 from backscatter.demo.wire import tcp
 from backscatter.finding.model import AlertedPacket, End, Tuple
+from backscatter.report.mail import mail
+from backscatter.report.page import page
+from backscatter.report.record import verdict_record
+from backscatter.report.text import detail
 from backscatter.verdict.judge import judge
 from backscatter.verdict.model import Effect, Label, Why
 from backscatter.verdict.packets import packets_wanted
@@ -33,6 +37,29 @@ def test_the_most_dangerous_conversation_decides_and_all_are_counted(tape):
     verdict = tape.judged(alert(local=End(LOCAL), remote=End(REMOTE)))
     assert verdict.label is Label.CONNECTION_ESTABLISHED
     assert verdict.conversations == {"connection_established": 1, "undetermined": 1}
+
+
+def test_the_conversations_of_a_finding_are_listed_with_their_own_verdicts(tape):
+    tape.backscatter(300).connection(310, LOCAL, 41000, REMOTE, 443)
+    verdict = tape.judged(alert(local=End(LOCAL), remote=End(REMOTE)))
+    first, second = verdict.judged
+    assert (first.label, first.rule, first.remote) == (Label.CONNECTION_ESTABLISHED, "R1", End(REMOTE, 443))
+    assert (second.label, second.rule, second.packets) == (Label.UNDETERMINED, "R19", 2)
+    assert any("R4 (backscatter, 97) fits the conversation itself" in text for text in second.missing)
+    text = "\n".join(detail(verdict))
+    assert "10.0.0.5:41000 and 198.51.100.9:443, 15 packets: connection" in " ".join(text.split())
+    assert "Conversations" in page(verdict)
+    assert [one["rule"] for one in verdict_record(verdict)["judged"]] == ["R1", "R19"]
+    assert "Conversations" not in "\n".join(detail(tape.judged()))
+
+
+def test_a_long_list_of_conversations_is_cut_and_counted(tape):
+    for number in range(50):
+        tape.backscatter(300 + number, port=1100 + number)
+    verdict = tape.judged(alert(300, until=360, local=End(LOCAL), remote=End(REMOTE)))
+    assert len(verdict.judged) == 30
+    assert "and 20 more" in "\n".join(detail(verdict))
+    assert "and 20 more" in mail(verdict).body
 
 
 def test_conversations_of_one_kind_are_as_sure_as_the_least_sure(tape):
@@ -93,10 +120,28 @@ def test_a_finding_about_no_conversation_is_not_applicable(tape):
     assert (verdict.label, verdict.confidence, verdict.rule) == (Label.NOT_APPLICABLE, 0, None)
 
 
-def test_the_alert_s_own_rst_is_a_hint_where_nothing_was_captured(tape):
-    verdict = tape.judged(alert(100_000, packet=AlertedPacket(flags=4, seq=2934031229, ack=0)))
-    assert verdict.why is Why.NO_CAPTURE
-    assert "half-open scan" in " ".join(evidence.text for evidence in verdict.evidence)
+@pytest.mark.parametrize(
+    ("packet", "ours", "words"),
+    [
+        (AlertedPacket(flags=4, seq=2934031229, ack=0), True, "half-open scan"),
+        (AlertedPacket(flags=20, seq=0, ack=7), True, "closed port answers"),
+        (AlertedPacket(flags=20, seq=0, ack=7), False, "answered a SYN with seq 6"),
+        (AlertedPacket(flags=20, seq=9, ack=7), True, "abort of a real connection"),
+        (AlertedPacket(flags=18, seq=9, ack=7), False, "whether it sent a SYN decides"),
+        (AlertedPacket(flags=2, seq=9, ack=0), True, "our host tried to connect"),
+        (AlertedPacket(flags=2, seq=9, ack=0), False, "the remote tried to connect"),
+        (AlertedPacket(flags=4, seq=9, ack=0), False, ""),
+        (AlertedPacket(flags=16, seq=9, ack=7), True, ""),
+    ],
+    ids=["our rst", "our closed port", "their closed port", "abort", "synack", "our syn", "syn", "their rst", "ack"],
+)
+def test_the_alert_s_own_header_is_a_hint_where_nothing_was_captured(tape, packet, ours, words):
+    ends = (End(LOCAL, PORT), End(REMOTE, SERVICE))
+    about = Tuple("tcp", *(ends if ours else ends[::-1]))
+    verdict = tape.judged(alert(100_000, packet=packet, tuples=(about,)))
+    assert (verdict.label, verdict.why, verdict.confidence) == (Label.UNDETERMINED, Why.NO_CAPTURE, 0)
+    told = " ".join(evidence.text for evidence in verdict.evidence)
+    assert words in told if words else "own packet" not in told
 
 
 @pytest.mark.parametrize(

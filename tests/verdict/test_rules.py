@@ -468,3 +468,22 @@ def test_every_rule_of_the_table_has_a_test_named_for_it():
 def test_the_last_rule_matches_everything():
     assert RULES[-1].id == "R16"
     assert RULES[-1].matches(None)
+
+
+def test_r12_many_hosts_that_knock_at_once_are_told_as_a_flood_with_forged_senders(tape):
+    tape.theirs(300, "S", seq=1)
+    assert "forged" not in " ".join(piece.text for piece in tape.judged().evidence)
+    for number in range(60):
+        tape.add(300 + number / 10, tcp(f"203.0.113.{number + 1}", 999, LOCAL, PORT, "S", seq=number))
+    verdict = tape.judged()
+    assert verdict_of(verdict) == (Label.INBOUND_SCAN, "R12", 85)
+    assert "61 hosts knocked within a minute" in " ".join(piece.text for piece in verdict.evidence)
+
+
+@pytest.mark.parametrize(("others", "rule"), [(1, "R6"), (9, "R15")], ids=["one port mostly", "many ports"])
+def test_r15_looks_at_the_ports_that_most_synacks_come_from(tape, others, rule):
+    """A flooded server with a forged constant seq answers from its port; a few strays make no scan of that."""
+    for number in range(30):
+        port = 7000 + number if number < 3 * others else SERVICE
+        tape.add(290 + number / 10, tcp(REMOTE, port, f"10.0.1.{number + 1}", 2000, "SA", seq=number, ack=ISN))
+    assert tape.synack(300).judged().rule == rule

@@ -39,7 +39,7 @@ def mail(verdict: Verdict, *, previous: str | None = None, revision: str = "") -
         previous: the label that was told for this finding before, None for none.
         revision: identifies this piece of news, so that one told twice can be known for one.
     """
-    opening = [*text.opening(verdict, previous), ""]
+    opening = [*text.opening(verdict, previous), "", *text.conversations(verdict)]
     closing = text.closing(verdict)
     if revision:
         closing.append("Revision".ljust(12) + plain(revision, 200))

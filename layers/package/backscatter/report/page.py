@@ -46,6 +46,7 @@ def page(verdict: Verdict) -> str:
         steps=steps(verdict),
         window=text.window_text(verdict.finding),
         counts=text.counts_text(verdict),
+        total=sum(verdict.conversations.values()),
         effects=[
             (title, effect.value, [piece for piece in verdict.evidence if piece.effect is effect])
             for effect, title in text.EFFECTS.items()

@@ -9,7 +9,7 @@ from backscatter.flow.record import flow_records, rfc3339
 
 if TYPE_CHECKING:
     from backscatter.finding.model import End, Finding
-    from backscatter.verdict.model import Evidence, Verdict
+    from backscatter.verdict.model import Evidence, Told, Verdict
 
 #: Flows that are printed; `flows_total` says how many there were.
 MOST_FLOWS = 100
@@ -34,6 +34,7 @@ def verdict_record(verdict: Verdict) -> dict[str, Any]:
         "evidence": [_evidence(each) for each in verdict.evidence],
         "flows": list(islice(flow_records(verdict.flows), MOST_FLOWS)),
         "flows_total": verdict.flows_total,
+        "judged": [_told(one) for one in verdict.judged],
     }
 
 
@@ -48,6 +49,22 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "last_seen": None if finding.last_seen is None else rfc3339(finding.last_seen),
         "count": finding.count,
         "sample": finding.sample,
+    }
+
+
+def _told(one: Told) -> dict[str, Any]:
+    return {
+        "proto": one.proto,
+        "local": _end(one.local),
+        "remote": _end(one.remote),
+        "start": rfc3339(one.start),
+        "end": rfc3339(one.end),
+        "packets": one.packets,
+        "verdict": one.label.value,
+        "why": one.why.value if one.why else None,
+        "confidence": one.confidence,
+        "rule": one.rule,
+        "missing": list(one.missing),
     }
 
 

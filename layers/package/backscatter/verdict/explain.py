@@ -10,6 +10,7 @@ from backscatter.verdict.conversation import ICMP, ICMP6
 from backscatter.verdict.facts import FULL
 from backscatter.verdict.model import Effect, Evidence, Label, Victim
 from backscatter.verdict.rules import RULES
+from backscatter.verdict.surroundings import REFLECTORS
 from backscatter.verdict.words import SECOND, duration, end_text
 
 if TYPE_CHECKING:
@@ -119,6 +120,11 @@ def _observations(facts: Facts) -> Iterator[str]:
         loss = facts.coverage.loss
         if loss.rate is not None:
             yield f"Estimated capture loss: {loss.rate:.2%} of {loss.opportunities} opportunities to notice one."
+    if facts.is_tcp and facts.remote_asked and not facts.local_went_on and facts.around.askers >= REFLECTORS:
+        yield (
+            f"{facts.around.askers} hosts knocked within a minute, and none of them went on: a flood at us with forged "
+            "senders looks like this, and then the remote did nothing; it may be a victim of ours."
+        )
     if facts.any(lambda flow: flow.local.has & 1) and facts.is_tcp:
         asked = next(flow for flow in facts.flows if flow.local.has & 1)
         yield f"Our SYN has seq {asked.local.syn_seq}."
@@ -175,18 +181,36 @@ def _captured_at(facts: Facts, finding: Finding) -> int | None:
     return min(times, default=None)
 
 
-def hint(finding: Finding) -> str | None:
-    """What the alert's own header allows to say where nothing was captured; never a verdict."""
+def hint(finding: Finding, local: End) -> str | None:
+    """What the alert's own header allows to say where nothing was captured (RFC 9293, 3.10.7); never a verdict."""
     packet = finding.packet
-    if packet is None or packet.flags is None:
+    if packet is None or packet.flags is None or not finding.tuples:
         return None
-    if packet.flags & RST and not packet.flags & ACK and packet.seq:
+    ours = finding.tuples[0].a == local  # alerts that show a packet name its sender first
+    kind = packet.flags & (SYN | ACK | RST)
+    if kind == RST and packet.seq and ours:
         return (
             f"The alert's own packet is a bare RST with seq {packet.seq}. That fits backscatter (the answer to a "
             "SYN+ACK that no socket wanted) and also a half-open scan by our own host: the packets before it decide."
         )
-    if packet.flags & RST and packet.flags & ACK:
-        if packet.seq == 0:
-            return "The alert's own packet is a RST+ACK with seq 0: what a closed port answers to a SYN."
+    if kind == RST | ACK and packet.seq == 0:
+        if ours:
+            return (
+                "The alert's own packet is a RST+ACK of ours with seq 0: what a closed port answers to a SYN. That "
+                "fits a scan of us."
+            )
+        return (
+            "The alert's own packet is a RST+ACK of theirs with seq 0: a closed port of theirs answered a SYN"
+            + (f" with seq {(packet.ack - 1) % 2**32}" if packet.ack else "")
+            + ". That fits backscatter and also a connect of our own host: whether it sent that SYN decides."
+        )
+    if kind == RST | ACK:
         return "The alert's own packet is a RST+ACK with a seq: the abort of a real connection looks like this."
+    if kind == SYN | ACK and not ours:
+        return (
+            "The alert's own packet is a SYN+ACK of theirs. That fits backscatter and also the answer to a connect of "
+            "our own host: whether it sent a SYN decides."
+        )
+    if kind == SYN:
+        return f"The alert's own packet is a SYN: {'our host' if ours else 'the remote'} tried to connect."
     return None

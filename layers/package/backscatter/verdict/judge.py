@@ -10,15 +10,15 @@ import numpy as np
 
 from backscatter.finding.model import End
 from backscatter.flow.address import Address
-from backscatter.flow.protocol import proto_number
+from backscatter.flow.protocol import proto_name, proto_number
 from backscatter.flow.table import FlowTable
 from backscatter.flow.window import Window
 from backscatter.verdict.caps import WINDOW_SHARE, Boost, Cap, weighed
 from backscatter.verdict.coverage import coverage_of, share_seen
-from backscatter.verdict.explain import clock_evidence, evidence_of, hint, summary_of, victim_of
+from backscatter.verdict.explain import clock_evidence, evidence_of, hint, near_misses, summary_of, victim_of
 from backscatter.verdict.facts import Facts
 from backscatter.verdict.gather import EARLIER, Gathered, Wanted, gather
-from backscatter.verdict.model import Effect, Evidence, Label, Verdict, Why
+from backscatter.verdict.model import Effect, Evidence, Label, Told, Verdict, Why
 from backscatter.verdict.rules import R18, RULES, Rule
 from backscatter.verdict.surroundings import Neighbourhood, Surroundings
 
@@ -34,6 +34,9 @@ SECOND = 10**9
 
 #: A finding means its conversations from 15 minutes before first_seen to 60 s after last_seen.
 BEFORE, AFTER = 15 * 60 * SECOND, 60 * SECOND
+
+#: Conversations that a verdict lists with their own verdicts, at most.
+MOST_TOLD = 30
 
 #: Flows that a verdict carries at most.
 MOST_FLOWS = 100
@@ -108,7 +111,13 @@ def judge(finding: Finding, scene: Scene, settings: Settings) -> Verdict:
     counts: Counter[str] = Counter()
     for verdict in verdicts:
         counts.update(verdict.conversations)
-    return replace(worst, conversations=by_danger(counts))
+    judged = sorted((one for verdict in verdicts for one in verdict.judged), key=_told_first)[:MOST_TOLD]
+    return replace(worst, conversations=by_danger(counts), judged=tuple(judged))
+
+
+def _told_first(one: Told) -> tuple[int, int, int]:
+    """Sorts the most dangerous first, then the earliest."""
+    return DANGER[one.label], one.start, one.end
 
 
 def _danger(verdict: Verdict) -> tuple[int, int]:
@@ -301,7 +310,34 @@ def _verdict(finding: Finding, ends: Ends, judged: Judgements, bench: Bench) -> 
         evidence=evidence,
         flows=flows,
         flows_total=total,
+        judged=_told(judged),
     )
+
+
+def _told(judged: Judgements) -> tuple[Told, ...]:
+    """The conversations with their verdicts, the most dangerous first, so many as a person reads."""
+    ordered = sorted(
+        judged, key=lambda pair: (DANGER[pair[1].label], pair[1].facts.start, pair[1].facts.conversation.rows)
+    )
+    told = []
+    for _, one in ordered[:MOST_TOLD]:
+        facts, of = one.facts, one.facts.conversation
+        told.append(
+            Told(
+                one.label,
+                one.why,
+                one.confidence,
+                one.rule.id,
+                proto_name(of.proto),
+                End(str(of.local), of.local_port),
+                End(str(of.remote), of.remote_port),
+                of.start,
+                of.end,
+                facts.total(lambda flow: flow.local.packets + flow.remote.packets),
+                (*(cap.missing for cap in one.caps), *near_misses(facts, one.rule)),
+            )
+        )
+    return tuple(told)
 
 
 def _counted(judged: Judgements, bench: Bench) -> dict[str, int]:
@@ -345,7 +381,7 @@ def _nothing(finding: Finding, ends: Ends, bench: Bench) -> Verdict:
 def _without(finding: Finding, ends: Ends, why: Why, text: str, rule: str = R18) -> Verdict:
     """A verdict that no conversation stands behind."""
     evidence = [Evidence(Effect.MISSING, text)]
-    shown = hint(finding) if why in (Why.NO_CAPTURE, Why.NOT_SEEN) else None
+    shown = hint(finding, ends.local) if why in (Why.NO_CAPTURE, Why.NOT_SEEN) else None
     if shown is not None:
         evidence.append(Evidence(Effect.FOR, shown))
     return Verdict(

@@ -84,8 +84,28 @@ class Victim:
 
 
 @dataclass(frozen=True, slots=True)
+class Told:
+    """The verdict on one conversation of several. Times in ns; `missing`: what rules that nearly applied lacked."""
+
+    label: Label
+    why: Why | None
+    confidence: int
+    rule: str
+    proto: str
+    local: End
+    remote: End
+    start: int
+    end: int
+    packets: int
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a finding is, and why. Everything that the contract prints, before it is printed."""
+    """What a finding is, and why. Everything that the contract prints, before it is printed.
+
+    `judged` are its conversations with their own verdicts, the most dangerous first and not more than a page holds.
+    """
 
     finding: Finding
     proto: str | None
@@ -101,6 +121,7 @@ class Verdict:
     evidence: tuple[Evidence, ...] = ()
     flows: FlowTable = field(default_factory=FlowTable.empty)
     flows_total: int = 0
+    judged: tuple[Told, ...] = ()
 
     @property
     def band(self) -> str:

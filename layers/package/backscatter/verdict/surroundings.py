@@ -33,6 +33,9 @@ REFLECTORS = 50
 #: R15: single SYN+ACKs to this many hosts, or ports of one host, from more source ports than FLOOD_PORTS.
 SCANNED = 10
 
+#: A remote answers from few ports where so large a share of its SYN+ACKs comes from FLOOD_PORTS of them.
+FEW_PORTS = 0.9
+
 #: LBNL's scan-NG: one remote answering at least this many hosts from at most so many ports is backscatter.
 FLOOD_HOSTS, FLOOD_PORTS = 10, 2
 
@@ -213,6 +216,14 @@ class Surroundings:
         return most
 
     @cached_property
+    def askers(self) -> int:
+        """How many remotes sent the local host SYNs that it did not answer, or refused, within a minute of it."""
+        rows = self.hosts.local_flows.rows
+        near = self.hosts.local_is_dst & (rows["proto"] == TCP) & (rows["src_has"] & HAS_SYN > 0)
+        near &= self._near(rows, MINUTE, MINUTE) & (rows["src_acks"] == 0) & (rows["src_data"] == 0)
+        return _distinct(rows[near], "src_hi", "src_lo")
+
+    @cached_property
     def synack_scan(self) -> int | None:
         """The ack that the remote's single SYN+ACKs to many of us have in common, None where they are no scan."""
         rows = self.hosts.remote_flows.rows
@@ -220,7 +231,10 @@ class Surroundings:
         answers = near & ends_at(rows, "src", self.hosts.remote) & (rows["proto"] == TCP) & (rows["src_synacks"] == 1)
         answers &= rows["dst_has"] & HAS_SYN == 0
         single = rows[answers]
-        if len(single) < SCANNED or len(np.unique(single["src_port"])) <= FLOOD_PORTS:
+        if len(single) < SCANNED:
+            return None
+        _, by_port = np.unique(single["src_port"], return_counts=True)
+        if np.sort(by_port)[-FLOOD_PORTS:].sum() >= FEW_PORTS * len(single):
             return None
         acks, counts = np.unique(single["src_synack_ack"], return_counts=True)
         common = int(acks[np.argmax(counts)])

@@ -72,7 +72,8 @@ class Store:
 
         monkeypatch.setattr(remote, "_described", described)
         self.stack = open_stack("ours")
-        self.functions = Stack({**self.stack.environment, "CORRELATE_QUEUE_URL": queue})
+        more = {"CORRELATE_QUEUE_URL": queue, "QUEUE_URL": queue, "RANGE_MEGABYTES": "64", "WORK_BUCKET": "captures"}
+        self.functions = Stack({**self.stack.environment, **more})
         self.files = []
 
     def upload(self, key, body, *, ingested=True):

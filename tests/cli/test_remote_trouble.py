@@ -110,3 +110,31 @@ def test_packets_of_a_capture_that_was_deleted_are_a_problem_and_not_an_absence(
         done = run("packets", "--stack", "ours", "--since", SINCE, *more)
         assert (done.exit_code, done.stdout) == (1, "")
         assert "s3://captures/tap/0.pcap is not there any more" in done.stderr
+
+
+def test_a_conversation_over_a_rotation_is_one_flow_as_in_the_files(store):
+    records = conversation(NOON, "10.0.0.1")
+    for i in range(15):
+        ours = tcp("10.0.0.1", 40000, "192.0.2.1", 443, "A", seq=101 + i, ack=501, payload=b"x")
+        records.append((NOON + i * 20 * SECOND + 9000, ether(ours)))
+    for number in range(3):
+        store.upload(f"tap/{number}.pcap", pcap(records[number * 6 : (number + 1) * 6]))
+    stored = flows_of("--stack", "ours", "--since", SINCE)
+    assert stored == flows_of(*store.files)
+    assert len(stored) == 1
+    assert stored[0]["src_packets"] > 8
+
+
+def test_what_was_mirrored_twice_is_two_views_of_one_conversation(store):
+    for tap in ("a", "b"):
+        store.upload(f"{tap}/0.pcap", captured(NOON, ["10.0.0.1"]))
+    one, other = flows_of("--stack", "ours", "--since", SINCE)
+    assert (one.pop("sensor"), other.pop("sensor")) == ("a", "b")
+    assert one == other
+
+
+def test_a_gap_in_the_window_is_said(store):
+    for minute in (0, 4):
+        store.upload(f"tap/{minute}.pcap", captured(NOON + minute * 60 * SECOND, [f"10.0.0.{i}" for i in range(1, 60)]))
+    done = run("flows", "--stack", "ours", "--since", SINCE, "--host", "10.0.0.1")
+    assert "tap: 1 gaps in the window, the longest from 2025-11-22T12:00:58" in done.stderr

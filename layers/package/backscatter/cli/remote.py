@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +11,15 @@ import click
 from backscatter.cli.terminal import Meter
 from backscatter.errors import RequestError
 from backscatter.flow.record import rfc3339
+from backscatter.flow.rejoin import rejoined
 from backscatter.flow.table import FlowTable
 from backscatter.flow.window import Window
+from backscatter.verdict.coverage import unbroken
 
 if TYPE_CHECKING:
     from backscatter.cli.terminal import Speaker
     from backscatter.cloud.stack import Stack
+    from backscatter.flow.census import Census
     from backscatter.flow.filter import Filter
     from backscatter.store.catalogue import Entry
     from backscatter.store.search import Search
@@ -96,7 +100,25 @@ def find(stack: Stack, wanted: Filter, speaker: Speaker, most_items: int) -> tup
             flows += len(found.table)
             if flows > MOST_FLOWS:
                 raise RequestError(f"there are more than {MOST_FLOWS} such flows: narrow it")
-    return search, FlowTable.joined([table for table in tables if len(table)])
+    _say_gaps(search, speaker)
+    return search, rejoined(FlowTable.joined([table for table in tables if len(table)]))
+
+
+def _say_gaps(search: Search, speaker: Speaker) -> None:
+    """Tell where sensors of the window have gaps: flows are put together across captures, but what lies in a gap."""
+    sensors: dict[str, list[Census]] = {}
+    for entry in search.entries:
+        if entry.census.clock_ok:
+            sensors.setdefault(entry.census.sensor, []).append(entry.census)
+    for sensor, pieces in sorted(sensors.items()):
+        spans = list(unbroken(pieces, pieces[0].start))
+        gaps = [(one.end, other.start) for one, other in itertools.pairwise(spans)]
+        if gaps:
+            start, end = max(gaps, key=lambda gap: gap[1] - gap[0])
+            speaker.note(
+                f"{sensor or 'captures without a folder'}: {len(gaps)} gaps in the window, the longest from "
+                f"{rfc3339(start)} to {rfc3339(end)}; `backscatter captures --timeline` shows all"
+            )
 
 
 def totals(search: Search, table: FlowTable) -> dict[str, Any]:

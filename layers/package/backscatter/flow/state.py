@@ -22,7 +22,7 @@ import numpy as np
 
 from backscatter.decode.columns import ACK, FIN, RST, SYN
 from backscatter.flow.runs import run_starts
-from backscatter.flow.table import CONN_STATES
+from backscatter.flow.table import CONN_STATES, FLOW
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -176,6 +176,14 @@ def conn_states(ends: Endpoints, histories: NDArray[np.bytes_], data: Ints) -> N
     other = half_open[~_only_syn_before_rst(histories[half_open])]
     code[other] = CONN_STATES.index("OTH")
     return code
+
+
+def state_code(orig: int, resp: int, *, silent: bool, history: bytes) -> str:
+    """The conn_state of one flow whose sides end in these states. `silent`: nobody sent payload."""
+    code = int(_CODES[orig, resp, int(silent)])
+    if CONN_STATES[code] == "RSTOS0" and not _only_syn_before_rst(np.array([history], FLOW["history"]))[0]:
+        return "OTH"
+    return CONN_STATES[code]
 
 
 def _codes() -> NDArray[np.uint8]:

@@ -89,6 +89,7 @@ def plan(items: Items, key: bytes, group: str, wanted: Filter, window: Window) -
         # An entry that has no room for more scopes may have left out the one that is asked for.
         if not wanted.scopes or {*wanted.scopes} & {*entry.census.scopes} or len(entry.census.scopes) >= MOST_SCOPES
     )
+    entries = tuple(sorted(entries, key=lambda entry: (entry.census.start, entry.census.sensor, entry.census.piece)))
     hashes = _hashes(wanted, HostHash(key))
     shares = []
     for entry in entries:

@@ -59,6 +59,13 @@ def test_every_compression_is_told_by_its_content(pack):
     assert told(pack(MIXED.encode())) == told(MIXED)
 
 
+@pytest.mark.parametrize("indent", [None, 2])
+def test_an_array_behind_rows_ends_them(indent):
+    rows = NOTICE.replace("#close\tx\n", "")
+    assert told(f"{rows}{json.dumps([EVE, EVE], indent=indent)}\n{FAST}") == ["zeek", "eve", "eve", "fast"]
+    assert told(f"{CSV}\n{json.dumps([EVE, EVE], indent=indent)}\n{FAST}") == ["csv", "eve", "eve", "fast"]
+
+
 @settings(max_examples=100)
 @given(st.randoms(use_true_random=False), st.integers(1, 40))
 def test_where_a_stream_is_cut_into_pieces_changes_nothing(chance, longest):

@@ -19,7 +19,7 @@ from backscatter.cli.main import Failure, examples
 from backscatter.cli.sessions import sessions_about, timed
 from backscatter.cli.source import STDIN, sources
 from backscatter.cli.table import Column, print_table
-from backscatter.cli.terminal import Speaker
+from backscatter.cli.terminal import Meter, Speaker
 from backscatter.errors import FindingError
 from backscatter.finding.model import Finding
 from backscatter.finding.recognise import read_findings
@@ -189,17 +189,20 @@ def _alerts(found: Sequence[Source], read: Captures, unsaid: Unsaid, speaker: Sp
     """The alerts of all files, each once. Raises Failure where there were only unreadable ones."""
     alerts: dict[tuple[str, str, str], Finding] = {}
     troubles = Troubles()
-    for source in found:
-        with source.open() as stream:
-            for finding in read_findings(stream, source.name, replace(unsaid, span=read.span)):
-                if not isinstance(finding, FindingError):
-                    # Where the original stands is told; kept here, all of them would be the file.
-                    kept = replace(finding, original="")
-                    alerts.setdefault((finding.source, finding.id, finding.updated), kept)
-                elif troubles.is_news(finding):
-                    speaker.problem(str(finding))
-        for more in troubles.more():
-            speaker.problem(more.text)
+    with Meter("reading alerts", sum(source.size for source in found)) as meter:
+        for source in found:
+            with source.open() as stream:
+                for finding in read_findings(stream, source.name, replace(unsaid, span=read.span)):
+                    meter.at(stream.tell())
+                    if not isinstance(finding, FindingError):
+                        # Where the original stands is told; kept here, all of them would be the file.
+                        kept = replace(finding, original="")
+                        alerts.setdefault((finding.source, finding.id, finding.updated), kept)
+                    elif troubles.is_news(finding):
+                        speaker.problem(str(finding))
+            meter.done(source.size)
+            for more in troubles.more():
+                speaker.problem(more.text)
     if not alerts:
         if troubles.count or not found:
             raise Failure("no finding could be read")

@@ -59,6 +59,8 @@ _AHEAD = 1 << 10
 _BETWEEN = re.compile(r"(?:[\s,\]\x1e]|\[(?!\*\*\]))*")
 #: Among rows of columns a comma stands for an empty field, and a bracket may begin a row.
 _BETWEEN_ROWS = re.compile(r"[\s\x1e]*")
+#: An array of objects: no row begins like it.
+_ARRAY = re.compile(r"\[[ \t]*(?:\{|$)")
 #: What these looked at to tell a bracket of theirs.
 _TOLD_BY = 8
 _RULE = re.compile(r"[ \t]*[-=]{3,}[ \t]*")
@@ -91,13 +93,17 @@ class _Columns:
                 self._zeek, self._csv = None, columns
             return columns is not None
         if name == "close":
-            self._zeek = None
+            self.end()
         else:
             if name == "separator" or self._zeek is None:
                 self._zeek = zeek.Header()
             self._zeek = self._zeek.told(line)
             self._csv = self._named
         return True
+
+    def end(self) -> None:
+        """The rows are over; those of columns that somebody named may come again."""
+        self._zeek, self._csv = None, self._named
 
     def row(self, line: str) -> tuple[str, dict[str, Any]] | None:
         """The line's format and its fields by name; None where it is no row. Raises ValueError if it does not fit."""
@@ -176,6 +182,9 @@ def _document(held: Held, at: int, line: int, header: _Columns) -> tuple[Documen
         return Document(line, line, held.text[at:end].rstrip(), form), end
     if snort_text.FAST.match(text):
         return Document(line, line, text, "snort fast"), line_end
+    if header.in_force and _ARRAY.match(text):
+        header.end()
+        return Document(line, line, text), at + 1
     if header.directive(text):
         return Document(line, line, text), line_end
     try:

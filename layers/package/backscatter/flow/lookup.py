@@ -92,15 +92,14 @@ class TableScene:
 
     def _rows_of(self, host: Address, window: Window) -> Ints:
         rows = self._candidates(host, window)
-        at_end = _is(self.table.rows[rows], "src", host) | _is(self.table.rows[rows], "dst", host)
+        at_end = _is(self.table.rows, "src", host, rows) | _is(self.table.rows, "dst", host, rows)
         quotes, owner = self._quotes_of(rows)
         at_end[owner[_is(quotes, "src", host)]] = True
         return rows[at_end]
 
     def _joins(self, rows: Ints, one: Address, other: Address) -> NDArray[np.bool_]:
         """Whether rows lie between two hosts, or quote a packet that one of them sent to the other."""
-        flows = self.table.rows[rows]
-        joined = _between(flows, one, other)
+        joined = _between(self.table.rows, one, other, rows)
         quotes, owner = self._quotes_of(rows)
         joined[owner[_between(quotes, one, other)]] = True
         return joined
@@ -113,15 +112,21 @@ class TableScene:
         return self.table.quotes[index], np.repeat(np.arange(len(rows)), count)
 
 
-def _is(rows: NDArray[np.void], side: str, host: Address) -> NDArray[np.bool_]:
-    same: NDArray[np.bool_] = rows[f"{side}_lo"] == np.uint64(host.lo)
-    same &= (rows[f"{side}_hi"] == np.uint64(host.hi)) & (rows["version"] == host.version)
+def _is(rows: NDArray[np.void], side: str, host: Address, which: Ints | None = None) -> NDArray[np.bool_]:
+    """Whether a side of the rows, or of `which` of them, is the host. Looks at the columns alone: rows are wide."""
+
+    def column(name: str) -> NDArray[np.uint64]:
+        values: NDArray[np.uint64] = rows[name] if which is None else rows[name][which]
+        return values
+
+    same: NDArray[np.bool_] = column(f"{side}_lo") == np.uint64(host.lo)
+    same &= (column(f"{side}_hi") == np.uint64(host.hi)) & (column("version") == host.version)
     return same
 
 
-def _between(rows: NDArray[np.void], one: Address, other: Address) -> NDArray[np.bool_]:
-    there = _is(rows, "src", one) & _is(rows, "dst", other)
-    return there | (_is(rows, "src", other) & _is(rows, "dst", one))
+def _between(rows: NDArray[np.void], one: Address, other: Address, which: Ints | None = None) -> NDArray[np.bool_]:
+    there = _is(rows, "src", one, which) & _is(rows, "dst", other, which)
+    return there | (_is(rows, "src", other, which) & _is(rows, "dst", one, which))
 
 
 def _hashed(rows: NDArray[np.void], side: str) -> NDArray[np.uint64]:

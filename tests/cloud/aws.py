@@ -14,6 +14,7 @@ from backscatter.cloud.stack import Stack
 from backscatter.demo import case2007
 
 BUCKET = "captures"
+WORK = "work"
 
 
 class Killed(BaseException):
@@ -35,7 +36,8 @@ class Deployed:
             AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk")],
             KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
         )
-        self.s3.create_bucket(Bucket=BUCKET)
+        for bucket in (BUCKET, WORK):
+            self.s3.create_bucket(Bucket=bucket)
         self.queues = {}
         queue = {name: self._queue(name) for name in ("ingest", "correlate", "dead", "mail", "chat")}
         topic = {name: self._topic(name) for name in ("mail", "chat")}
@@ -43,6 +45,8 @@ class Deployed:
             "TABLE_NAME": "table",
             "FLOW_DAYS": "30",
             "CAPTURE_MEGABYTES": "4",
+            "RANGE_MEGABYTES": "64",
+            "WORK_BUCKET": WORK,
             "PATIENCE_MINUTES": "30",
             "HOME_NETWORKS": f"{case2007.OURS}/32",
             "ADDRESS_ALIASES": "",

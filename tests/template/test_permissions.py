@@ -1,13 +1,17 @@
 """What the functions call, on moto, is what their roles allow: nothing is missing, nothing is spare."""
 
 import json
+import time
 
 import pytest
 from tests.cloud.aws import BUCKET, deployed
+from tests.cloud.test_large import conversations
 from tests.template.test_template import listed, properties
 
-from backscatter.cloud.events import PATIENCE_TICK, our_event
+from backscatter.cloud.events import PATIENCE_TICK, RangeToRead, our_event, read_message
+from backscatter.cloud.ingest import ingest, ingest_part, ingest_range, sweep
 from backscatter.demo import case2007
+from backscatter.demo.wire import pcap
 from backscatter.errors import Gone
 
 #: What a role allows besides the calls that the code makes: on behalf of Lambda and SNS, and what S3 asks for with them.
@@ -42,10 +46,17 @@ def cloud(monkeypatch):
 def test_the_ingest_role_allows_what_ingest_calls(cloud):
     name = cloud.upload("s/a.pcap", case2007.pcap(case2007.pairs()))
     cloud.called.clear()
-    from backscatter.cloud.ingest import ingest
-
     ingest(cloud.stack, name)
     ingest(cloud.stack, name)
+    cloud.environment |= {"RANGE_MEGABYTES": "0.004", "QUEUE_URL": cloud.queues["ingest"]}
+    ingest(cloud.stack, cloud.upload("s/large.pcap", pcap(conversations(12))))
+    while bodies := cloud.messages("ingest"):
+        for event in (event for body in bodies for event in read_message(body)):
+            if isinstance(event, RangeToRead):
+                ingest_range(cloud.stack, event.name, event.index, told=event.told)
+            else:
+                ingest_part(cloud.stack, event.name, event.part)
+    sweep(cloud.stack, time.time_ns(), lambda name: None)
     assert cloud.called == allowed("IngestRole") - BESIDES
 
 

@@ -101,6 +101,11 @@ class Reader:
         return self._walker.drops if self._walker else {}
 
     @property
+    def source(self) -> Expanded:
+        """The expanded stream; once `standing` is told, it is there."""
+        return self._source
+
+    @property
     def expanded(self) -> int:
         """Bytes of the expanded stream read so far."""
         return self._source.position

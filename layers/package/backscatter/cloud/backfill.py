@@ -5,13 +5,13 @@ They are read where they lie. What is in the store is left out, so a backfill th
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
+from backscatter.cloud.events import object_created
 from backscatter.cloud.objects import ObjectName
 from backscatter.errors import RequestError
 from backscatter.store.captures import all_listed
@@ -135,11 +135,7 @@ def _unfit(stack: Stack, one: Found, since: int | None, until: int | None) -> st
 
 def event(name: ObjectName) -> str:
     """The message by which the ingest function hears of an object: S3's event, from another source."""
-    detail = {
-        "bucket": {"name": name.bucket},
-        "object": {"key": name.key, "etag": name.etag} | ({"version-id": name.version} if name.version else {}),
-    }
-    return json.dumps({"source": SOURCE, "detail-type": "Object Created", "detail": detail})
+    return object_created(name, SOURCE)
 
 
 def send(stack: Stack, found: Sequence[Found]) -> None:

@@ -149,6 +149,13 @@ def our_event(kind: str, detail: Mapping[str, Any]) -> str:
     return json.dumps({"source": OUR_SOURCE, "detail-type": kind, "detail": detail})
 
 
+def object_created(name: ObjectName, source: str = OUR_SOURCE) -> str:
+    """The message by which S3's events tell of an object, from another source."""
+    made = {"key": name.key, "version-id": name.version, "etag": name.etag}
+    detail = {"bucket": {"name": name.bucket}, "object": {field: value for field, value in made.items() if value}}
+    return json.dumps({"source": source, "detail-type": "Object Created", "detail": detail})
+
+
 def of_object(name: ObjectName, **more: object) -> dict[str, object]:
     """The detail of an event about an object, and `more`."""
     return {"bucket": name.bucket, "key": name.key, "identity": name.identity, **more}

@@ -22,13 +22,22 @@ if TYPE_CHECKING:
     from backscatter.store.scene import StoredScene
     from backscatter.verdict.model import Verdict
 
+#: Bytes of a compressed capture, expanded, that are read through for its packets: a verdict does not wait for more.
+MOST_EXPANDED = 256 << 20
+
 
 def with_evidence(stack: Stack, scene: StoredScene, verdict: Verdict) -> Verdict:
     """The verdict with its packets. A capture that cannot be read any more changes nothing, and is told as missing."""
     lines: dict[tuple[str, int], PacketLine] = {}
     missing = []
-    for piece, offsets in packets_wanted([verdict]).items():
+    for piece, wanted in packets_wanted([verdict]).items():
         entry = scene.entry(piece)
+        offsets = wanted
+        if entry and entry.layout.get("compression"):
+            offsets = [offset for offset in wanted if offset < MOST_EXPANDED]
+        if len(offsets) < len(wanted):
+            text = f"Packets behind the first {MOST_EXPANDED >> 20} MiB of {piece} are not shown: it is compressed."
+            missing.append(Evidence(Effect.MISSING, text))
         try:
             found = read_packets(stack, entry, offsets) if entry else {}
         except BackscatterError as error:

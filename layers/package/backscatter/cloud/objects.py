@@ -65,7 +65,9 @@ class ObjectName:
 
 
 class ObjectStream(io.RawIOBase):
-    """The bytes of an object, forward only. Where the body breaks it is opened again at the byte that is due.
+    """The bytes of an object from byte `start` on, forward only.
+
+    Where the body breaks it is opened again at the byte that is due.
 
     name      as opened, with the version that was found
     size      bytes
@@ -74,18 +76,18 @@ class ObjectStream(io.RawIOBase):
     Raises Gone where the object is not there (any more), Hopeless where it may not be read.
     """
 
-    def __init__(self, s3: Any, name: ObjectName) -> None:
+    def __init__(self, s3: Any, name: ObjectName, start: int = 0) -> None:
         super().__init__()
         self._s3 = s3
         self._body: Any = io.BytesIO()  # so that one that could not be opened can be closed
-        answer = _get(s3, name)
+        answer = _get(s3, name, f"bytes={start}-" if start else "")
         self.name = ObjectName(
             name.bucket, name.key, name.version or _version(answer), name.etag or answer["ETag"].strip('"')
         )
-        self.size: int = answer["ContentLength"]
+        self.size: int = start + answer["ContentLength"]
         self.modified = int(answer["LastModified"].timestamp()) * 10**9
         self._body = answer["Body"]
-        self._at = 0
+        self._at = start
 
     def readable(self) -> bool:
         """True: it is for reading."""
@@ -121,9 +123,9 @@ class ObjectStream(io.RawIOBase):
         self._body = io.BytesIO() if at_end else _get(self._s3, self.name, f"bytes={self._at}-")["Body"]
 
 
-def open_object(s3: Any, name: ObjectName) -> tuple[ObjectStream, io.BufferedReader]:
+def open_object(s3: Any, name: ObjectName, start: int = 0) -> tuple[ObjectStream, io.BufferedReader]:
     """The object's stream, and the same with whole reads: `read(n)` gives n bytes unless the object ends."""
-    stream = ObjectStream(s3, name)
+    stream = ObjectStream(s3, name, start)
     return stream, io.BufferedReader(stream, STEP)
 
 

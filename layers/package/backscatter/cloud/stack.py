@@ -95,6 +95,16 @@ class Stack:
         return int(self.environment["CAPTURE_MEGABYTES"]) * 10**6
 
     @property
+    def range_bytes(self) -> int:
+        """Bytes of a range of a capture that is shared out; one of up to twice as many is taken whole."""
+        return int(float(self.environment["RANGE_MEGABYTES"]) * 10**6)
+
+    @property
+    def whole_limits(self) -> Limits:
+        """What a capture may ask of a function that takes it whole."""
+        return Limits(expanded_bytes=min(self.most_bytes, 2 * self.range_bytes))
+
+    @property
     def keep_seconds(self) -> int:
         """How long flows, findings and verdicts are kept."""
         return int(self.environment["FLOW_DAYS"]) * DAY_SECONDS

@@ -19,7 +19,7 @@ from backscatter.flow.record import rfc3339
 from backscatter.store import segments
 from backscatter.store.catalogue import CaptureObject, Entry, bounded, from_item, shelves_of, to_items
 from backscatter.store.cost import Cost, Meter
-from backscatter.store.filing import Filing
+from backscatter.store.filing import Filing, Shelves
 from backscatter.store.frame import expand, squeeze
 from backscatter.store.hosts import Bloom, HostHash
 from backscatter.store.items import EXPIRES
@@ -27,11 +27,11 @@ from backscatter.store.layout import SCHEMA
 from backscatter.store.memory import MemoryItems
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from backscatter.flow.census import Census
     from backscatter.flow.table import FlowTable
-    from backscatter.store.filing import Segment, Shelves
+    from backscatter.store.filing import Segment
     from backscatter.store.items import Items
 
 
@@ -101,6 +101,83 @@ def part_item(
     }
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The record of a part that is stored: how many flows, their losses by scope, and its busiest hosts."""
+
+    flows: int
+    losses: Mapping[str, Any]
+    talkers: tuple[str, ...]
+
+
+def put_part(
+    items: Items,
+    key: bytes,
+    capture: str,
+    part: int,
+    table: FlowTable,
+    *,
+    losses: Mapping[str, Any],
+    expires_at: int,
+    declare: Callable[[Sequence[int]], None] = lambda _: None,
+) -> None:
+    """Store the flows of one part of a capture, and then its record.
+
+    `declare` is told, before anything is written, how many parts each bucket has: whoever cleans up has to know it.
+    """
+    filing = Filing(table, HostHash(key))
+    name = part_name(capture, part)
+    (piece,) = table.pieces
+    items.put_all(_declared(filing, declare, lambda some: _segment_item(name, piece, expires_at, some)))
+    items.put_all([part_item(capture, part, filing, losses=losses, flows=len(table), expires_at=expires_at)])
+
+
+def stored_parts(items: Items, capture: str, count: int) -> dict[int, Part]:
+    """Those of `count` parts that are stored. Raises StoreError where a record is damaged."""
+    keys = {part_key(capture, part): part for part in range(count)}
+    found: dict[int, Part] = {}
+    for item in items.get_all(list(keys)):
+        record, flows = part_record(item), item["flows"]
+        assert isinstance(flows, int)
+        found[keys[str(item["pk"]), str(item["sk"])]] = Part(flows, record["losses"], tuple(record["talkers"]))
+    return dict(sorted(found.items()))
+
+
+def list_parts(
+    items: Items,
+    parts: Mapping[int, Part],
+    census: Census,
+    source: CaptureObject,
+    *,
+    group: str,
+    layout: Mapping[str, Any],
+    expires_at: int,
+) -> None:
+    """List a capture all of whose parts are stored; for the arguments see `put_capture`."""
+    flows = sum(part.flows for part in parts.values())
+    nothing, everyone = Shelves(((0,),)), Bloom(b"", 0)  # the parts know
+    entry = Entry(
+        capture_id(source), group, source, bounded(census), layout, nothing, everyone, flows, expires_at, len(parts)
+    )
+    busiest = max(parts.values(), key=lambda part: part.flows)
+    items.put_all(to_items(entry, busiest.talkers))
+    items.put_all([_done_item(entry)])
+
+
+def _declared(
+    filing: Filing,
+    declare: Callable[[Sequence[int]], None],
+    as_item: Callable[[Segment], Mapping[str, object]],
+) -> Iterator[Mapping[str, object]]:
+    """The segments as items; how many parts each bucket has is declared ahead of the first."""
+    declared = False
+    for segment in filing.segments():
+        if not declared:
+            declare([len(parts) for parts in filing.shelves.runs])
+            declared = True
+        yield as_item(segment)
+
+
 def part_record(item: Mapping[str, Any]) -> dict[str, Any]:
     """What `part_item` wrote of runs, losses and talkers. Raises StoreError where it is damaged."""
     try:
@@ -157,6 +234,7 @@ def put_capture(
     group: str,
     layout: Mapping[str, Any],
     expires_at: int,
+    declare: Callable[[Sequence[int]], None] = lambda _: None,
 ) -> Stored:
     """Store the flows of one capture and list it.
 
@@ -164,6 +242,7 @@ def put_capture(
     group       sensors that are asked together
     layout      `capture.layout.Layout.to_json()`: kept for reading single records
     expires_at  when the items may go, seconds since 1970-01-01 UTC
+    declare     is told, before anything is written, how many parts each bucket has: whoever cleans up has to know it
 
     The table has one sensor and one piece, those of the census. Raises ValueError where it has more.
     """
@@ -172,9 +251,8 @@ def put_capture(
         return Stored(capture, new=False, cost=Cost(items=0, bytes=0, write_units=0))
     filing = Filing(table, HostHash(key))
     meter = Meter()
-    items.put_all(
-        meter.pass_on(_segment_item(capture, census.piece, expires_at, segment) for segment in filing.segments())
-    )
+    segments_of = _declared(filing, declare, lambda some: _segment_item(capture, census.piece, expires_at, some))
+    items.put_all(meter.pass_on(segments_of))
     entry = Entry(capture, group, source, bounded(census), layout, filing.shelves, filing.bloom, len(table), expires_at)
     items.put_all(meter.pass_on(to_items(entry, filing.talkers())))
     items.put_all(meter.pass_on([_done_item(entry)]))

@@ -210,7 +210,7 @@ def joined(plan: Plan, records: Iterable[RangeRecord], tail_of: Callable[[RangeR
         chain.append(found)
         if found.standing is None:
             return Joined(tuple(chain), None, None)
-        state = State(found.standing, _firsts_behind(state, found, tail_of))
+        state = state_behind(state, found, found.standing, tail_of)
         index += 1
         # a record may be longer than a range: then nothing of the next one is left
         while plan.ranges and index < plan.ranges and found.standing.at >= plan.until(index):
@@ -251,16 +251,18 @@ def _meet(state: State, tail: Tail) -> bool:
     return any(abs(time - seen[tuple(key)]) <= LIFETIME for key, time in tail.missed if tuple(key) in seen)
 
 
-def _firsts_behind(state: State | None, record: RangeRecord, tail_of: Callable[[RangeRecord], Tail]) -> tuple[Any, ...]:
-    """The first fragments that are remembered behind a range."""
+def state_behind(
+    state: State | None, record: RangeRecord, standing: Standing, tail_of: Callable[[RangeRecord], Tail]
+) -> State:
+    """The state behind a range that ended at `standing`, given the one before it."""
     before = state.firsts if state else ()
     if not record.firsts:
-        return before
+        return State(standing, before)
     known = {tuple(key): (key, time, told) for key, time, told in before}
     for key, time, told in tail_of(record).firsts:
         known.pop(tuple(key), None)
         known[tuple(key)] = key, time, told
-    return tuple(list(one) for one in list(known.values())[-MOST_FIRSTS:])
+    return State(standing, tuple(list(one) for one in list(known.values())[-MOST_FIRSTS:]))
 
 
 @dataclass(frozen=True, slots=True)

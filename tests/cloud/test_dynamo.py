@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import random
+from threading import Event
+
 import boto3
 import pytest
 from botocore.exceptions import ClientError
@@ -12,6 +15,7 @@ from tests.store.test_scene import ALWAYS, put
 from backscatter.cloud import dynamo
 from backscatter.cloud.dynamo import DynamoItems
 from backscatter.errors import StoreError
+from backscatter.store.cost import item_size
 from backscatter.store.memory import MemoryItems
 from backscatter.store.scene import StoredScene
 
@@ -87,7 +91,76 @@ def test_batches_have_at_most_25_items(client):
         for _ in range(3):
             stub.add_response("batch_write_item", {"UnprocessedItems": {}})
         DynamoItems(client, "flows").put_all({"pk": "a", "sk": str(i)} for i in range(60))
-    assert sizes == [25, 25, 10]
+    assert sorted(sizes) == [10, 25, 25]
+
+
+def test_the_next_items_are_worked_out_while_the_ones_before_are_written(client):
+    """Each write waits until four batches were made: one writer that packs and sends in turn would never end."""
+    made, enough = [], Event()
+
+    def items():
+        for i in range(100):
+            made.append(i)
+            if len(made) == 100:
+                enough.set()
+            yield {"pk": "a", "sk": str(i)}
+
+    with Stubber(client) as stub:
+        client.meta.events.register("provide-client-params.dynamodb.BatchWriteItem", lambda **_: waited(enough))
+        for _ in range(4):
+            stub.add_response("batch_write_item", {"UnprocessedItems": {}})
+        DynamoItems(client, "flows", sleep=lambda _: None).put_all(items())
+        stub.assert_no_pending_responses()
+
+
+def waited(event):
+    assert event.wait(10)
+
+
+def test_what_one_writer_cannot_write_ends_the_others(client):
+    written = []
+    with Stubber(client) as stub:
+        client.meta.events.register(
+            "provide-client-params.dynamodb.BatchWriteItem",
+            lambda params, **_: written.append(len(params["RequestItems"]["flows"])),
+        )
+        for _ in range(100):
+            stub.add_client_error("batch_write_item", "ResourceNotFoundException")
+        with pytest.raises(ClientError, match="ResourceNotFound"):
+            DynamoItems(client, "flows").put_all({"pk": "a", "sk": str(i)} for i in range(2500))
+    assert len(written) < 12
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_partition_is_asked_for_more_than_it_gives_in_any_second(client, monkeypatch, seed):
+    """Time stands still but for the pauses: as fast as any writer could be, and by one that is held up now and then."""
+    rng = random.Random(seed)
+    now, sent = [0.0], []
+    partitions = ["hot"] * 8 + [f"p{i}" for i in range(20)]
+    items = [
+        {"pk": rng.choice(partitions), "sk": str(i), "data": bytes(rng.randrange(1000, 130_000))} for i in range(600)
+    ]
+    table = DynamoItems(client, "flows", sleep=lambda pause: now.__setitem__(0, now[0] + pause), clock=lambda: now[0])
+
+    def write(requests):
+        for request in requests:
+            item = request["PutRequest"]["Item"]
+            units = -(-item_size({name: next(iter(value.values())) for name, value in item.items()}) // 1024)
+            sent.append((now[0], item["pk"]["S"], units))
+        if rng.random() < 0.1:
+            now[0] += rng.random() * 3
+        return []
+
+    monkeypatch.setattr(dynamo, "WRITERS", 1)
+    monkeypatch.setattr(table, "_write", write)
+    table.put_all(items)
+    assert len(sent) == len(items)
+    for pk in {pk for _, pk, _ in sent}:
+        mine = [(at, units) for at, name, units in sent if name == pk]
+        for begin, _ in mine:
+            assert sum(units for at, units in mine if begin <= at < begin + 1) <= 1000
+    hot = sum(units for _, pk, units in sent if pk == "hot")
+    assert now[0] < 3 * hot / dynamo.RATE + 200
 
 
 def test_a_capture_ingested_twice_leaves_the_same_items_in_a_table_as_in_memory(monkeypatch):

@@ -10,9 +10,13 @@ from __future__ import annotations
 import itertools
 import random
 import time
+from collections import Counter, deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from backscatter.errors import StoreError
+from backscatter.store.cost import item_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -28,6 +32,14 @@ FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 10.0
 ATTEMPTS = 12
 
+#: Batches that are on their way at a time.
+WRITERS = 4
+
+#: Write units that a partition is asked for: at once (by one batch too), and every second besides. It gives 1,000.
+BURST, RATE = 380, 600
+#: Partitions that are remembered before it is looked which of them may be forgotten.
+_REMEMBERED = 10_000
+
 #: Errors that pass.
 _PASSING = {
     "ProvisionedThroughputExceededException",
@@ -37,26 +49,87 @@ _PASSING = {
 }
 
 
+class Pace:
+    """How long writers have to wait, so that no partition is asked for more than it gives: 1,000 units a second.
+
+    In any second a partition is asked for at most BURST + RATE units, by all writers of this process together.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._lock = Lock()
+        self._free: dict[str, float] = {}  # when a partition has given all that it was asked for, at RATE
+
+    def wait(self, units: Mapping[str, int]) -> float:
+        """Seconds to wait before a write of so many units to each of some partitions."""
+        now, longest = self._clock(), 0.0
+        with self._lock:
+            if len(self._free) > _REMEMBERED:
+                self._free = {pk: free for pk, free in self._free.items() if free > now}
+            for pk, some in units.items():
+                free = max(self._free.get(pk, now), now) + some / RATE
+                self._free[pk] = free
+                longest = max(longest, free - now - BURST / RATE)
+        return longest
+
+
 class DynamoItems:
     """`store.items.Items` over one table.
 
     client  may be made with parameter validation off: what is sent is built here
-    sleep   for tests
+    sleep   for tests, as is `clock`: seconds
     """
 
-    def __init__(self, client: DynamoDBClient, table: str, *, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self,
+        client: DynamoDBClient,
+        table: str,
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._client = client
         self._table = table
         self._sleep = sleep
+        self._pace = Pace(clock)
 
     def put_all(self, items: Iterable[Mapping[str, object]]) -> None:
-        """Write every item in batches. Raises StoreError when the table will not take some of them."""
-        remaining = iter(items)
-        while batch := list(itertools.islice(remaining, WRITE_BATCH)):
-            # DynamoDB refuses a batch that has a key twice; the later item is what would have stayed.
-            distinct = {(item["pk"], item["sk"]): item for item in batch}
-            requests = [{"PutRequest": {"Item": _item(item)}} for item in distinct.values()]
-            self._until_done(requests, self._write, "write")
+        """Write every item in batches. Raises StoreError when the table will not take some of them.
+
+        While some batches are on their way the next ones are made: items may be worked out as they are asked for.
+        Behind the first batch that fails nothing more is sent.
+        """
+        batches = _batches(items)
+        first = next(batches, None)
+        if first is None:
+            return
+        second = next(batches, None)
+        if second is None:  # most captures are one batch, which needs no threads
+            self._put(first)
+            return
+        with ThreadPoolExecutor(WRITERS, "writer") as writers:
+            waiting: deque[Future[None]] = deque()
+            try:
+                for batch in itertools.chain((first, second), batches):
+                    waiting.append(writers.submit(self._put, batch))
+                    if len(waiting) > WRITERS:
+                        waiting.popleft().result()
+                while waiting:
+                    waiting.popleft().result()
+            finally:
+                for one in waiting:
+                    one.cancel()
+
+    def _put(self, batch: list[Mapping[str, object]]) -> None:
+        # DynamoDB refuses a batch that has a key twice; the later item is what would have stayed.
+        distinct = {(item["pk"], item["sk"]): item for item in batch}
+        units: Counter[str] = Counter()
+        for (pk, _), item in distinct.items():
+            units[str(pk)] += _units(item)
+        if pause := self._pace.wait(units):
+            self._sleep(pause)
+        requests = [{"PutRequest": {"Item": _item(item)}} for item in distinct.values()]
+        self._until_done(requests, self._write, "write")
 
     def get_all(self, keys: Sequence[tuple[str, str]]) -> list[dict[str, object]]:
         """The items of the keys that exist."""
@@ -151,6 +224,25 @@ class DynamoItems:
         # Full jitter: writers that were throttled together do not come back together.
         longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt)
         self._sleep(random.uniform(0, longest))  # noqa: S311  a pause is no secret
+
+
+def _batches(items: Iterable[Mapping[str, object]]) -> Iterator[list[Mapping[str, object]]]:
+    """The items, as many at a time as one request takes, and no more of one partition than it is asked for at once."""
+    batch: list[Mapping[str, object]] = []
+    units: Counter[str] = Counter()
+    for item in items:
+        pk, some = str(item["pk"]), _units(item)
+        if batch and (len(batch) == WRITE_BATCH or units[pk] + some > BURST):
+            yield batch
+            batch, units = [], Counter()
+        batch.append(item)
+        units[pk] += some
+    if batch:
+        yield batch
+
+
+def _units(item: Mapping[str, object]) -> int:
+    return -(-item_size(item) // 1024)
 
 
 def _key(pk: str, sk: str) -> dict[str, Any]:

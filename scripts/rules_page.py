@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tests.verdict.scenarios.shown import shown, views_that_contradict_each_other
+
+from backscatter.report.ladder import ladder, ladder_text
 from backscatter.verdict import caps
 from backscatter.verdict.judge import MOST_CONVERSATIONS
 from backscatter.verdict.model import Label
 from backscatter.verdict.rules import RULES, Rule
 from backscatter.verdict.sessions import CONFLICT, LARGEST_BARE, SESSION_RULES, SessionRule
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.verdict.scenarios.story import Story
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "rules.md"
 
@@ -70,6 +82,46 @@ R5 says possible. What a hole further back may hide is another contact with that
 Where a finding covers more than {most} conversations, those behind them are undetermined, never harmless.
 """
 
+CASES_HEAD = """
+## Each rule's case
+
+One of the scenarios that the judge is tested with (`tests/verdict/scenarios`) for each row of the table, judged by it
+and drawn: the packets that the verdict shows as evidence. Times count from the first packet or the last pause. Below
+stands which other rule nearly applied, and the one thing that it lacked.
+"""
+
+#: What is told of a rule that nearly applied says so in these words.
+NEAR = "nearly applied"
+
+#: Rule and case -> the scenario that shows it: the name of its kind, or a story of its own.
+CASES: dict[tuple[str, str], str | Callable[[Story], None]] = {
+    ("R1", ""): "connected_and_reset_before_data",
+    ("R2", "handshake missing"): "midstream_data_both_ways",
+    ("R3", ""): "one_half_open_probe",
+    ("R3", "answered by another address"): "answered_by_another_address_of_a_load_balancer",
+    ("R13", ""): "they_connect",
+    ("R14", ""): "synacks_of_many_servers",
+    ("R15", ""): "synack_scan_with_one_ack",
+    ("R19", "contacted otherwise"): "we_also_contacted_the_victim",
+    ("R19", "our packets do not fit"): "words_of_ours_in_the_number_of_refusals",
+    ("R19", "asked elsewhere"): "dns_answer_from_another_address_of_the_server",
+    ("R8", ""): "victim_unreachable_by_its_router",
+    ("R9", ""): "echo_reply",
+    ("R10", ""): "dns_answer",
+    ("R12", ""): "half_open_scan_of_theirs",
+    ("R19", "scopes disagree"): views_that_contradict_each_other,
+    ("R4", ""): "refused_again_and_again",
+    ("R5", "partial look-back"): "forged_with_little_look_back",
+    ("R5", "inside the guard time"): "forged_but_at_the_begin_of_the_capture",
+    ("R5", "refused by ICMP"): "refused_with_icmp_by_our_host",
+    ("R5", "answered RST+ACK"): "refused_with_rst_and_ack",
+    ("R6", "retransmitted"): "unanswered_and_retransmitted",
+    ("R6", ""): "unanswered_once",
+    ("R7", ""): "closed_port_once",
+    ("R17", ""): "only_their_synack_captured",
+    ("R16", ""): "reset_of_an_idle_connection_by_their_keep_alive",
+}
+
 SESSIONS = """
 ## Session records
 
@@ -109,12 +161,28 @@ def page() -> str:
             flood_hosts=caps.FLOOD_HOSTS,
             flood_ports=caps.FLOOD_PORTS,
         )
+        + CASES_HEAD
+        + "".join(map(_case, RULES))
         + SESSIONS.format(
             rows="".join(map(_row, (*SESSION_RULES[:-1], CONFLICT, SESSION_RULES[-1]))),
             bare=LARGEST_BARE[4],
             bare6=LARGEST_BARE[6],
         )
     )
+
+
+def _case(rule: Rule) -> str:
+    """The ladder of a rule's case. Raises ValueError where the scenario does not show the rule."""
+    verdict = shown(CASES[rule.id, rule.case])
+    if (verdict.rule, verdict.label) != (rule.id, rule.label) or rule.evidence not in verdict.evidence[0].text:
+        raise ValueError(f"the case of {rule.id} {rule.case} was judged by {verdict.rule}: {verdict.evidence[0].text}")
+    drawn = ladder(verdict)
+    if drawn is None:
+        raise ValueError(f"the case of {rule.id} {rule.case} has no packets")
+    title = f"{rule.id}{f' ({rule.case})' if rule.case else ''}: {rule.label.value.replace('_', ' ')}"
+    lines = "\n".join(ladder_text(drawn))
+    near = "".join(f"- {text}\n" for text in verdict.judged[0].missing if NEAR in text)
+    return f"\n### {title}\n\n{verdict.summary}\n\n```text\n{lines}\n```\n" + (f"\n{near}" if near else "")
 
 
 def _row(rule: Rule | SessionRule) -> str:

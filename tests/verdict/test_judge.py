@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.verdict.scenarios.shown import shown
 from tests.verdict.tape import ISN, LOCAL, PORT, REMOTE, SERVICE, Tape, alert
 
 from backscatter.demo.wire import tcp
@@ -51,6 +52,13 @@ def test_the_conversations_of_a_finding_are_listed_with_their_own_verdicts(tape)
     assert "Conversations" in page(verdict)
     assert [one["rule"] for one in verdict_record(verdict)["judged"]] == ["R1", "R19"]
     assert "Conversations" not in "\n".join(detail(tape.judged()))
+
+
+def test_an_error_of_a_router_is_told_to_speak_of_the_host_behind_it():
+    verdict = shown("victim_unreachable_by_its_router")
+    assert (verdict.rule, verdict.remote.ip, verdict.victim.ip) == ("R8", "198.51.100.1", "198.51.100.9")
+    assert "198.51.100.9" in verdict.summary
+    assert "198.51.100.1 " not in verdict.summary
 
 
 def test_a_long_list_of_conversations_is_cut_and_counted(tape):

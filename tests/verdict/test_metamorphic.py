@@ -53,7 +53,7 @@ def said(verdict):
 
 
 def judged(story: Story, seed: int, conditions: World = PLAIN, *, finding=None, scene: TableScene | None = None):
-    finding = finding or asked(replace(story, chance=random.Random(seed)), conditions.alert)
+    finding = finding or asked(story.with_chance(seed), conditions.alert)
     return judge(finding, scene or captured(story, conditions, random.Random(seed)), Settings())
 
 
@@ -81,7 +81,7 @@ def test_a_shift_of_time_changes_nothing(name, seed, shift):
     plain = judged(story, seed)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(world, "EPOCH", world.EPOCH + shift * SECOND)
-        finding = asked(replace(story, chance=random.Random(seed)), PLAIN.alert)
+        finding = asked(story.with_chance(seed), PLAIN.alert)
         scene = captured(story, PLAIN, random.Random(seed))
     moved = replace(
         finding, first_seen=finding.first_seen + shift * SECOND, last_seen=finding.last_seen + shift * SECOND
@@ -107,7 +107,7 @@ def test_other_addresses_change_nothing(name, seed, number):
     ours, theirs = 10 << 24 | 5, 198 << 24 | 51 << 16 | 100 << 8 | 9
     new = {ours: 10 << 24 | 9 << 16 | number & 0xFFFF, theirs: 203 << 24 | (number & 0x3FFFFF)}
     names = {old: ".".join(str(one >> shift & 255) for shift in (24, 16, 8, 0)) for old, one in new.items()}
-    finding = asked(replace(story, chance=random.Random(seed)), PLAIN.alert)
+    finding = asked(story.with_chance(seed), PLAIN.alert)
     swap = {story.local: names[ours], story.remote: names[theirs]}
     tuples = tuple(
         replace(

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass, field
 from enum import StrEnum
+from random import Random
 from typing import TYPE_CHECKING
 
 from backscatter.demo.wire import icmp, icmp_error, tcp, udp
 
 if TYPE_CHECKING:
-    import random
     from collections.abc import Callable
 
     from backscatter.verdict.model import Label
@@ -62,7 +63,7 @@ class Story:
     filtered     what the capture filter lets through, None for everything
     """
 
-    chance: random.Random
+    chance: Random
     version: int
     packets: list[Packet] = field(default_factory=list)
     alert_proto: str = "tcp"
@@ -83,6 +84,12 @@ class Story:
         self.isn = self.chance.choice([self.chance.randrange(2**32), 2**32 - 1, 2**32 - 2, 0])
         self.their = self.chance.randrange(2**32)
         self.rtt = self.chance.uniform(0.001, 0.3)
+
+    def with_chance(self, seed: int) -> Story:
+        """The same story with another hand at what its teller leaves open."""
+        other = copy(self)
+        other.chance = Random(seed)
+        return other
 
     def stranger(self, number: int) -> str:
         """The address of one of many remote hosts."""

@@ -165,11 +165,14 @@ def captured(story: Story, world: World, chance: random.Random) -> TableScene:
 def sensors_of(views: Mapping[str, Sequence[Packet]], cuts: Sequence[float], world: World) -> list[SensorFlows]:
     """The flows of each sensor by its name, its capture rotated at the cuts (s)."""
     return [
-        _sensor(name, [_record(packet, world) for packet in view], cuts, world) for name, view in views.items() if view
+        _sensor(name, [record_of(packet, world) for packet in view], cuts, world)
+        for name, view in views.items()
+        if view
     ]
 
 
-def _record(packet: Packet, world: World) -> tuple[int, bytes]:
+def record_of(packet: Packet, world: World) -> tuple[int, bytes]:
+    """A packet as a record of a capture in a world: its time (ns) and frame."""
     frame = wrapped(world.encapsulation, packet.data, packet.outward, packet.odd)
     return EPOCH + round(packet.time * SECOND), frame
 

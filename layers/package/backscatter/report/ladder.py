@@ -21,6 +21,9 @@ MOST_RUNGS = 40
 #: The drawing in its own units: lifelines, and the height of one rung and of a gap.
 WIDTH, LOCAL_X, REMOTE_X, HEAD, STEP, GAP = 620, 130, 540, 76, 54, 44
 
+#: Columns between the lifelines of a ladder in letters.
+_TEXT_WIDTH = 34
+
 _SECOND = 10**9
 
 #: A pause that is worth a break in the time axis.
@@ -70,6 +73,22 @@ def ladder(verdict: Verdict) -> Ladder | None:
         return None
     rungs = tuple(_rungs(verdict, lines[:MOST_RUNGS]))
     return Ladder(rungs, rungs[-1].y + 24, clock_text(lines[0].time), len(lines) - len(rungs))
+
+
+def ladder_text(drawn: Ladder) -> list[str]:
+    """The ladder in letters: our lifeline on the left, the remote's on the right, times and numbers behind."""
+    lines = ["  ours" + "theirs".rjust(_TEXT_WIDTH)]
+    for rung in drawn.rungs:
+        if rung.gap:
+            lines.append("    :" + f" {rung.gap} ".center(_TEXT_WIDTH - 1) + ":")
+        fits = len(rung.label) < _TEXT_WIDTH - 6
+        line = (f" {rung.label} " if fits else "").center(_TEXT_WIDTH - 2, "-")
+        arrow = f"{line}>" if rung.x1 < rung.x2 else f"<{line}" if rung.x1 > rung.x2 else line.replace("-", ".") + "."
+        told = rung.numbers if fits else rung.label
+        lines.append(f"    |{arrow}|  {rung.time:<9} {told}".rstrip())
+    if drawn.more:
+        lines.append(f"    ... {drawn.more} more packets")
+    return lines
 
 
 def _rungs(verdict: Verdict, lines: Iterable[PacketLine]) -> Iterator[Rung]:

@@ -304,7 +304,9 @@ def _verdict(finding: Finding, ends: Ends, judged: Judgements, bench: Bench) -> 
         why=decided.why,
         confidence=decided.confidence,
         rule=decided.rule.id,
-        summary=summary_of(decided.facts, decided.rule, decided.caps, ends.local, ends.remote),
+        summary=summary_of(
+            decided.facts, decided.rule, decided.caps, ends.local, _spoken_of(decided.facts, ends, bench)
+        ),
         victim=victim_of(decided.facts) if decided.label is Label.BACKSCATTER else None,
         conversations=counts,
         evidence=evidence,
@@ -312,6 +314,12 @@ def _verdict(finding: Finding, ends: Ends, judged: Judgements, bench: Bench) -> 
         flows_total=total,
         judged=_told(judged),
     )
+
+
+def _spoken_of(facts: Facts, ends: Ends, bench: Bench) -> End:
+    """The remote end as the alert names it, or the third host that an ICMP error of its remote speaks of."""
+    of = facts.conversation
+    return ends.remote if of.remote in bench.remote else End(str(of.remote), of.remote_port)
 
 
 def _told(judged: Judgements) -> tuple[Told, ...]:

@@ -34,6 +34,7 @@ DOUBT_WORDS = {
     "loss": "the capture lost packets",
     "reflection": "many remotes answered that one host: an attack on us",
     "reset_with_ack": "refused by RST+ACK, not exactly",
+    "asked_elsewhere": "that host asked another one what this one may have answered",
     "synack_scan": "single SYN+ACKs with one ack to many of us: a scan of us",
 }
 SIGN_WORDS = {

@@ -102,7 +102,7 @@ def captures(
         found = [(entry.census, {"flows": entry.flows, "version": entry.source.version}) for entry in entries]
     else:
         with contextlib.ExitStack() as stack:
-            read = read_captures(sources(captures, speaker, stack), speaker)
+            read = read_captures(sources(captures, speaker, stack), speaker, lambda _: None)  # no flow is asked for
             found = [(census, {}) for census in read.censuses if _overlaps(census, since, until)]
     found.sort(key=lambda one: (one[0].start, one[0].piece))
     if timeline:

@@ -17,12 +17,14 @@ from backscatter.cli.table import Column, print_table
 from backscatter.cli.terminal import Speaker
 from backscatter.finding.model import End
 from backscatter.flow.record import flow_records
+from backscatter.flow.table import FlowTable
 from backscatter.verdict.words import end_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from backscatter.flow.table import FlowTable
+    from backscatter.cli.source import Source
+    from backscatter.flow.filter import Filter
 
 COLUMNS = (
     Column("START"),
@@ -88,9 +90,17 @@ def flows(
             sums = Sums(wanted)
             _print_totals(sums.totals(read_captures(found, speaker, sums.add)), as_json=as_json)
         else:
-            table = read_captures(found, speaker).table()
-            _print_flows(table if wanted.is_empty else table.select(wanted.flows(table)), as_json=as_json)
+            _print_flows(_wanted_of(found, wanted, speaker), as_json=as_json)
     click.get_current_context().exit(speaker.exit_code)
+
+
+def _wanted_of(found: Sequence[Source], wanted: Filter, speaker: Speaker) -> FlowTable:
+    """The flows of the files that a filter leaves; the others go as soon as they are over."""
+    if wanted.is_empty:
+        return read_captures(found, speaker).table()
+    kept: list[FlowTable] = []
+    read_captures(found, speaker, lambda table: kept.append(table.select(wanted.flows(table))))
+    return FlowTable.joined(kept)
 
 
 def _print_flows(kept: FlowTable, *, as_json: bool) -> None:

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backscatter.decode.columns import DNS_ANSWER, NTP_ANSWER, QUIC_INITIAL, QUIC_LONG
+from backscatter.decode.columns import DNS_ANSWER, NTP_ANSWER, QUIC_INITIAL, QUIC_LONG, RST
 from backscatter.flood.tuples import TUPLE, among, distinct, numbered, tuples
 from backscatter.flood.vouch import Doubt, doubts
 from backscatter.flow.runs import run_starts
 from backscatter.flow.table import HAS_SYN
 from backscatter.verdict.conversation import ICMP, ICMP6, ICMP_ERRORS, ICMP_REPLIES, TCP, UDP
 from backscatter.verdict.datagrams import QUIC_PORT
-from backscatter.verdict.facts import REORDERED
+from backscatter.verdict.facts import AT_ONCE, REORDERED
 from backscatter.verdict.judge import AFTER, BEFORE
 
 if TYPE_CHECKING:
@@ -121,13 +121,22 @@ def unsolicited(
     by_src, by_dst = _answered_by(rows, "src", "dst"), _answered_by(rows, "dst", "src")
     found, about = by_src | by_dst, _about_nothing(table)
     victims = distinct(np.concatenate((rows["src_lo"][by_src], rows["dst_lo"][by_dst], quotes["dst_lo"][about])))
-    near = np.flatnonzero(among(rows["src_lo"], victims) | among(rows["dst_lo"], victims))
+    near = np.arange(
+        len(rows)
+    )  # what may speak of the victims; where most of all does, looking costs more than it saves
+    if np.count_nonzero(found) < len(rows) // 4:
+        near = np.flatnonzero(among(rows["src_lo"], victims) | among(rows["dst_lo"], victims))
     here, quoted = tuples([{name: some[name][at] for name in TUPLE} for some, at in ((rows, near), (quotes, about))])
-    alone = ~among(quoted.key, distinct(here.key))  # nothing at all was seen of the packet that they quote
-    contacts = _contacts(rows, near, here)
-    parts = (_of_flows(rows, near, here, found[near], by_dst[near]), _of_quotes(table, about, quoted, alone))
+    known = np.zeros(int(max(here.key.max(initial=-1), quoted.key.max(initial=-1))) + 1, bool)
+    known[here.key] = True
+    alone = ~known[quoted.key]  # nothing at all was seen of the packet that they quote
+    of_flows, fits = _of_flows(rows, near, here, found[near], by_dst[near])
+    contacts = _contacts(rows, near, here, fits)
+    parts = (of_flows, _of_quotes(table, about, quoted, alone))
     events = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    events["doubt"] |= np.where(contacts.reach(events["our_end"], events["first"], events["last"]), Doubt.CONTACT, 0)
+    contact = contacts.reach(events["our_end"], events["first"], events["last"])
+    contact |= _told_by_icmp(rows, near, here, events)
+    events["doubt"] |= np.where(contact, Doubt.CONTACT, 0)
     ours = _within(events["version"], events["ours_hi"], events["ours_lo"], home)
     events = {name: column[ours] for name, column in events.items()}
     answers, view = _gathered(events)
@@ -146,8 +155,9 @@ def _answered_by(rows: Rows, a: str, o: str) -> Bools:
         for side in (a, o)
         for name in (f"{side}_{field}" for field in ("packets", "rsts", "has", "first", "payload", "synacks"))
     }
+    payload = flow[f"{a}_payload"] + flow[f"{o}_payload"]  # somebody's words, on either side
     packets, rsts = flow[f"{a}_packets"], flow[f"{a}_rsts"]
-    calm = (packets > 0) & (((flow[f"{a}_has"] | flow[f"{o}_has"]) & HAS_SYN) == 0) & (flow[f"{o}_payload"] == 0)
+    calm = (packets > 0) & (((flow[f"{a}_has"] | flow[f"{o}_has"]) & HAS_SYN) == 0) & (payload == 0)
     reset_syns, time = rows[f"{a}_reset_syns"][index], rows[f"{a}_synack_time"][index]
     synack = (flow[f"{a}_synacks"] > 0) & (packets == flow[f"{a}_synacks"] + rsts)
     # What may come before the SYN+ACK: RSTs of a port that was closed for a while; our refusal, if it was reordered.
@@ -194,7 +204,7 @@ def _is_error(rows: Rows, index: Ints) -> Bools:
 
 @dataclass(frozen=True, slots=True)
 class _Contacts:
-    """When ends of pairs sent the other one more than RSTs and ICMP errors.
+    """When ends of pairs sent the other one more than refusals and ICMP errors.
 
     key     the end and when it began, ascending; times in ms, so that both fit one integer
     latest  when all had ended that this end began up to there
@@ -217,13 +227,15 @@ def _keyed(end: Ints, milliseconds: Ints) -> Ints:
     return end << TIME_BITS | np.clip(milliseconds, 0, (1 << TIME_BITS) - 1)
 
 
-def _contacts(rows: Rows, near: Ints, here: Tuples) -> _Contacts:
-    """When our hosts were in contact with those that answered, besides refusing them."""
+def _contacts(rows: Rows, near: Ints, here: Tuples, fits: Bools) -> _Contacts:
+    """When our hosts were in contact with those that answered, besides refusing them. `fits`: a RST that does so."""
     error = _is_error(rows, near)
+    loose = (rows["proto"][near] == TCP) & (rows["src_rsts"][near] > 0) & (rows["dst_packets"][near] == 0) & ~fits
     keys, lasts = [], []
     for side, end in (("src", here.src_end), ("dst", here.dst_end)):
         resets = np.where(rows["proto"][near] == TCP, rows[f"{side}_rsts"][near], 0)
-        spoke = np.flatnonzero((rows[f"{side}_packets"][near] > resets) & ~error)
+        talks = rows[f"{side}_packets"][near] > resets
+        spoke = np.flatnonzero((talks | loose if side == "src" else talks) & ~error)
         keys.append(_keyed(end[spoke], rows["start"][near[spoke]] // MILLISECOND))
         lasts.append(np.clip(rows["end"][near[spoke]] // MILLISECOND, 0, (1 << TIME_BITS) - 1))
     key, last = np.concatenate(keys), np.concatenate(lasts)
@@ -234,8 +246,20 @@ def _contacts(rows: Rows, near: Ints, here: Tuples) -> _Contacts:
     return _Contacts(key, latest)
 
 
-def _of_flows(rows: Rows, near: Ints, here: Tuples, found: Bools, by_dst: Bools) -> Columns:
+def _told_by_icmp(rows: Rows, near: Ints, here: Tuples, events: Columns) -> Bools:
+    """Whether our host sent more ICMP errors than it heard answers: then these refuse nothing, but tell something."""
+    error = np.flatnonzero(_is_error(rows, near))
+    ends = int(max(here.pair.max(initial=0), (events["our_end"] >> 1).max(initial=0))) * 2 + 2
+    told = np.bincount(here.src_end[error], rows["src_packets"][near[error]], ends)
+    heard = np.bincount(events["our_end"], events["packets"], ends)
+    more: Bools = (told > heard)[events["our_end"]]
+    return more
+
+
+def _of_flows(rows: Rows, near: Ints, here: Tuples, found: Bools, by_dst: Bools) -> tuple[Columns, Bools]:
     """What flows that answer count for, one entry each: those of tuples that nothing contradicts.
+
+    Also which rows are RSTs of ours that refuse the answer which another row shows.
 
     near, here  the rows that may speak of these tuples, and their tuples; `found` which of them answer, `by_dst` with
     the side that did not begin
@@ -249,19 +273,26 @@ def _of_flows(rows: Rows, near: Ints, here: Tuples, found: Bools, by_dst: Bools)
 
     answer = here.key[found]
     side = _sides(rows, near[found], by_dst[found])
-    accepted = distinct(_with(answer, side["a_synack_ack"])[side["a_synacks"] > 0])
+    synack = side["a_synacks"] > 0
+    accepted = _Accepted(answer[synack], {name: column[synack] for name, column in side.items()})
 
     # A flow of RSTs alone is the victim's giving up, or our refusal of a SYN+ACK that another flow shows.
     first = {name: rows[name][near] for name in ("proto", "src_packets", "src_rsts", "dst_packets", "src_bare_rsts")}
     resets = (first["proto"] == TCP) & (first["src_packets"] == first["src_rsts"]) & (first["dst_packets"] == 0)
     of_victim = here.src_low == low[here.key]
-    fits = (first["src_packets"] == 1) & (first["src_bare_rsts"] == 1)
-    fits &= among(_with(here.key, rows["src_rst_seq"][near]), accepted)
+    fits = np.zeros(len(near), bool)
+    single = np.flatnonzero(resets & (first["src_packets"] == 1) & (first["src_bare_rsts"] == 1))
+    rst = {name: rows[f"src_{name}"][near[single]] for name in ("rst_seq", "rst_ack", "first", "flags", "payload")}
+    fits[single] = accepted.refused_by(here.key[single], rst)
     false[here.key[~found & ~(resets & (of_victim | fits))]] = True
 
-    silent, exact = side["o_packets"] == 0, side["o_packets"] == side["o_exact_rsts"]
-    lone = (side["o_packets"] == 1) & (side["o_bare_rsts"] == 1)
-    exact |= lone & among(_with(answer, side["o_rst_seq"]), accepted)
+    silent = side["o_packets"] == 0
+    exact = (side["o_packets"] == side["o_exact_rsts"]) & (side["o_exact_rsts"] <= side["a_synacks"])
+    exact &= (side["o_flags"] == RST) & _at_once(side)
+    lone = np.flatnonzero(~exact & (side["o_packets"] == 1) & (side["o_bare_rsts"] == 1))
+    exact[lone] = accepted.refused_by(
+        answer[lone], {name.removeprefix("o_"): side[name][lone] for name in side if name.startswith("o_")}
+    )
     with_ack = (side["o_bare_rsts"] == 0) & (side["o_packets"] <= np.maximum(side["a_synacks"], 1))
     with_ack &= side["o_rst_seq"] == side["a_synack_ack"]
     false[answer[~(silent | exact | with_ack)]] = True
@@ -269,7 +300,7 @@ def _of_flows(rows: Rows, near: Ints, here: Tuples, found: Bools, by_dst: Bools)
     refused = np.zeros(keys, bool)
     refused[answer[~silent]] = True
     refused[here.key[~found & resets & ~of_victim & fits]] = True
-    tcp, synack = side["proto"] == TCP, side["a_synacks"] > 0
+    tcp = side["proto"] == TCP
     # Retransmissions dropped: what is left of this flow if its first answer was told by another already.
     more = np.where(synack, side["a_synacks"] - side["a_synack_repeats"] - 1, side["a_packets"] - 1)
     number = np.where(synack, side["a_synack_ack"], side["a_rst_ack"])
@@ -298,14 +329,47 @@ def _of_flows(rows: Rows, near: Ints, here: Tuples, found: Bools, by_dst: Bools)
         "our_end": here.pair[found] * 2 + ~victim_low[found],
     }
     true = ~false[answer]
-    return {name: column[true] for name, column in entries.items()}
+    return {name: column[true] for name, column in entries.items()}, fits
+
+
+class _Accepted:
+    """SYN+ACKs by conversation and number: which lone RSTs of ours refuse one of them that another flow shows."""
+
+    def __init__(self, key: Ints, side: Columns) -> None:
+        code = _with(key, side["a_synack_ack"])
+        order = np.lexsort((side["a_synack_time"], code))
+        first = run_starts(code[order])
+        self._code = code[order][first]
+        self._seq, self._time = side["a_synack_seq"][order][first], side["a_synack_time"][order][first]
+        self._last = np.maximum.reduceat(side["a_last"][order], np.flatnonzero(first)) if len(order) else order
+
+    def refused_by(self, key: Ints, rst: Columns) -> Bools:
+        """Whether a bare RST has the number of a SYN+ACK, and came at once (`Facts.exact`)."""
+        if not len(self._code) or not len(key):
+            return np.zeros(len(key), bool)
+        code = _with(key, rst["rst_seq"])
+        at = np.minimum(np.searchsorted(self._code, code), len(self._code) - 1)
+        fits = (self._code[at] == code) & (rst["flags"] == RST) & (rst["payload"] == 0)
+        seq, ack = self._seq[at], rst["rst_ack"].astype(np.int64)
+        fits &= (ack == 0) | (ack == seq) | (ack == (seq + 1) % 2**32)
+        fits &= self._time[at] - rst["first"] <= REORDERED
+        known: Bools = fits & (rst["first"] - self._last[at] <= AT_ONCE)
+        return known
+
+
+def _at_once(side: Columns) -> Bools:
+    """Whether our RSTs came right behind their SYN+ACKs, as a host without a socket sends them."""
+    unanswered = side["a_synacks"] > side["o_packets"]
+    first = unanswered | (side["o_first"] - side["a_synack_time"] <= AT_ONCE)
+    at_once: Bools = first & (side["o_last"] - side["a_last"] <= AT_ONCE)
+    return at_once
 
 
 _ANSWERED = (
-    *("synacks", "synack_seq", "synack_ack", "synack_repeats", "reset_syns", "rst_ack"),
+    *("synacks", "synack_seq", "synack_ack", "synack_time", "synack_repeats", "reset_syns", "rst_ack"),
     *("first", "last", "ttl_low", "ttl_high", "packets", "port"),
 )
-_REFUSED = ("packets", "exact_rsts", "bare_rsts", "rst_seq", "port")
+_REFUSED = (*("packets", "exact_rsts", "bare_rsts", "rst_seq", "rst_ack", "flags", "payload", "first", "last", "port"),)
 
 
 def _sides(rows: Rows, index: Ints, by_dst: Bools) -> Columns:

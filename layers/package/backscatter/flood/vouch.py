@@ -11,7 +11,7 @@ from backscatter.flood.tuples import among, distinct, numbered
 from backscatter.flow.table import HAS_SYN, HAS_SYNACK
 from backscatter.flow.window import Window
 from backscatter.verdict.caps import LOSS_POSSIBLE, LOSS_UNDETERMINED
-from backscatter.verdict.conversation import TCP
+from backscatter.verdict.conversation import ICMP, ICMP6, ICMP_ERRORS, ICMP_REPLIES, TCP, UDP
 from backscatter.verdict.coverage import coverage_of
 from backscatter.verdict.facts import FULL, PARTIAL, REORDERED
 from backscatter.verdict.surroundings import FLOOD_PORTS, REFLECTORS, SCANNED, UNCOMPLETED
@@ -45,6 +45,7 @@ class Doubt(IntFlag):
     REFLECTION = 32  # many remotes answer that one host at a time: an attack on us
     RESET = 64  # refused by RST+ACK, not exactly
     PROBE = 128  # one of many single SYN+ACKs with the same ack: a scan of us
+    ELSEWHERE = 256  # the host asked another one what this one may have answered
 
 
 #: A doubt in the words of the record.
@@ -57,6 +58,7 @@ DOUBTS = {
     Doubt.REFLECTION: "reflection",
     Doubt.RESET: "reset_with_ack",
     Doubt.PROBE: "synack_scan",
+    Doubt.ELSEWHERE: "asked_elsewhere",
 }
 
 
@@ -90,6 +92,7 @@ def doubts(
     bits |= np.where(_scanning(table.rows, answers), Doubt.SCAN, 0)
     bits |= np.where(_reflected(answers), Doubt.REFLECTION, 0)
     bits |= np.where(_probes(answers), Doubt.PROBE, 0)
+    bits |= np.where(_asked_elsewhere(table.rows, answers), Doubt.ELSEWHERE, 0)
     return bits
 
 
@@ -108,6 +111,8 @@ def _seen_both_ways(
     """Whether the view shows our host talking, and being talked to, in one flow (`Surroundings.both_ways`)."""
     mutual = (rows["src_packets"] > 0) & (rows["dst_packets"] > 0)
     ours = distinct(answers.ours_lo)
+    if not mutual.any():
+        return np.zeros(len(answers), bool)
     columns: list[list[NDArray[Any]]] = [[view], [answers.version], [answers.ours_hi], [answers.ours_lo]]
     for side in ("src", "dst"):
         index = np.flatnonzero(mutual & talking[side])
@@ -147,7 +152,9 @@ def _judged(coverage: Coverage, start: Ints, end: Ints, refused: Bools) -> Ints:
         span = np.maximum(np.searchsorted(begins, start, side="right") - 1, 0)
         inside = (begins[span] <= start) & (end <= ends[span])
         lookback = start - begins[span]
-        enough = np.where(refused, lookback >= PARTIAL, (lookback >= FULL) & (ends[span] - end >= REORDERED))
+        full = lookback >= FULL
+        partial = (lookback >= PARTIAL) & (span == 0)  # behind a hole, a piece that is missing may hold our SYN
+        enough = np.where(refused, full | partial, full & (ends[span] - end >= REORDERED))
         bits[inside & enough] = 0
     lost = coverage.loss.rate or 0.0
     bits[(lost > LOSS_UNDETERMINED) | ((lost > LOSS_POSSIBLE) & ~refused)] |= Doubt.LOSS
@@ -160,6 +167,8 @@ def _scanning(rows: NDArray[np.void], answers: Answers) -> Bools:
     asked = (rows["proto"] == TCP) & (rows["src_has"] & HAS_SYN > 0) & (rows["src_acks"] == 0)
     index = np.flatnonzero(asked & (rows["src_data"] == 0) & (rows["src_fins"] == 0))
     index = index[among(rows["src_lo"][index], ours)]
+    if not len(index):
+        return np.zeros(len(answers), bool)
     cut_off = (rows["dst_has"][index] & HAS_SYNACK > 0) & (rows["src_rsts"][index] > 0)
     host = numbered(
         np.concatenate((answers.version, rows["version"][index])),
@@ -177,6 +186,37 @@ def _scanning(rows: NDArray[np.void], answers: Answers) -> Bools:
     scans = kinds[weight >= UNCOMPLETED // 2]
     at = mine * bins + answers.start // (5 * MINUTE) - begin
     return among(at, scans) | among(at - 1, scans) | among(at + 1, scans)
+
+
+def _asked_elsewhere(rows: NDArray[np.void], answers: Answers) -> Bools:
+    """Whether our host asked somebody else what this remote answered: hosts behind load balancers do that.
+
+    TCP: any SYN of the host with the number that is answered. UDP: from the same port to the same service; ICMP: any
+    request; both of them at any time, since they have no numbers (`Facts.syn_elsewhere`, `Facts.asked_elsewhere`).
+    """
+    ours = distinct(answers.ours_lo)
+    asked: list[tuple[NDArray[Any], ...]] = []
+    for us, them in (("src", "dst"), ("dst", "src")):
+        proto, kind = rows["proto"], rows["icmp_type"]
+        icmp = np.isin(proto, (ICMP, ICMP6)) & (rows[f"{us}_packets"] > 0)
+        for one in (ICMP, ICMP6):
+            some = proto == one
+            icmp[some & np.isin(kind, list(ICMP_ERRORS[one]))] = False
+            icmp[some & (np.isin(kind, list(ICMP_REPLIES[one])) == (us == "src"))] = False
+        syn = (proto == TCP) & (rows[f"{us}_has"] & HAS_SYN > 0)
+        udp = (proto == UDP) & (rows[f"{us}_packets"] > 0)
+        index = np.flatnonzero(syn | udp | icmp)
+        index = index[among(rows[f"{us}_lo"][index], ours)]
+        some = rows[index]
+        number = np.where(some["proto"] == TCP, some[f"{us}_syn_seq"], 0).astype(np.int64)
+        ports = some[f"{us}_port"].astype(np.int64) << 16 | some[f"{them}_port"]
+        number = np.where(some["proto"] == UDP, ports, number)
+        asked.append((some["version"], some[f"{us}_hi"], some[f"{us}_lo"], some["proto"], number))
+    number = np.where(answers.proto == TCP, answers.seq, 0)
+    number = np.where(answers.proto == UDP, answers.our_port << 16 | answers.victim_port, number)
+    columns = [(answers.version, answers.ours_hi, answers.ours_lo, answers.proto, number), *asked]
+    code = numbered(*(np.concatenate(column) for column in zip(*columns, strict=True)))
+    return among(code[: len(answers)], distinct(code[len(answers) :]))
 
 
 def _reflected(answers: Answers) -> Bools:

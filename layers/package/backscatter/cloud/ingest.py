@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from backscatter.cloud.events import CAPTURE_LISTED, our_event
-from backscatter.cloud.large import Job
+from backscatter.cloud.large import Job, declaring
 from backscatter.cloud.objects import ObjectName, check_size, open_object
 from backscatter.cloud.stack import GROUP
 from backscatter.errors import Hopeless, LimitExceeded
 from backscatter.flow.read import Piece, read_sensor
 from backscatter.store.captures import capture_id, find_capture, is_listed, put_capture
 from backscatter.store.catalogue import CaptureObject
-from backscatter.store.cleaning import Intent, clean, declare
+from backscatter.store.cleaning import clean
 from backscatter.store.naming import sensor_of
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from backscatter.cloud.stack import Stack
     from backscatter.errors import CaptureError
     from backscatter.flow.read import PieceRead
-    from backscatter.store.cleaning import Cleaned
+    from backscatter.store.cleaning import Cleaned, Intent
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ def ingest(stack: Stack, name: ObjectName) -> Ingested:
         group=GROUP,
         layout=piece.layout.to_json(),
         expires_at=int(time.time()) + stack.keep_seconds,
-        declare=lambda shelves: declare(stack.items, Intent(source, time.time_ns(), tuple(shelves))),
+        declare=declaring(stack, source),
     )
     _wake(stack, source, census.start, census.piece)
     if piece.error:  # what came before the limit is kept; that there is more must not go unheard
@@ -121,18 +121,30 @@ def ingest_part(stack: Stack, name: ObjectName, part: int) -> Ingested:
 
 def sweep(stack: Stack, now: int, forsaken: Callable[[ObjectName], None]) -> Cleaned:
     """Take up again, or take away, what was begun hours ago and never finished. `forsaken` hears of the latter."""
+    return clean(stack.items, now, _Owner(stack, now, forsaken))
 
-    def job_of(intent: Intent) -> tuple[ObjectName, Job]:
-        source = intent.source
-        name = ObjectName.identified(source.bucket, source.key, source.version)
-        return name, Job(stack, name, source)
 
-    def forsake(intent: Intent) -> None:
-        name, job = job_of(intent)
-        job.tidy()
-        forsaken(name)
+class _Owner:
+    """Implements `store.cleaning.Owner`."""
 
-    return clean(stack.items, now, lambda intent: job_of(intent)[1].revive(now), forsake)
+    def __init__(self, stack: Stack, now: int, forsaken: Callable[[ObjectName], None]) -> None:
+        self._stack, self._now, self._forsaken = stack, now, forsaken
+
+    def revive(self, intent: Intent) -> bool:
+        return self._job(intent).revive(self._now)
+
+    def forsake(self, intent: Intent) -> None:
+        self._job(intent).tidy()
+        self._forsaken(self._name(intent))
+
+    def finish(self, intent: Intent) -> None:
+        _listed_before(self._stack, self._name(intent), intent.source)
+
+    def _name(self, intent: Intent) -> ObjectName:
+        return ObjectName.identified(intent.source.bucket, intent.source.key, intent.source.version)
+
+    def _job(self, intent: Intent) -> Job:
+        return Job(self._stack, self._name(intent), intent.source)
 
 
 def _share_out(stack: Stack, name: ObjectName, source: CaptureObject) -> Ingested:

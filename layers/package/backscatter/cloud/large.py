@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from backscatter.capture.reader import Reader
     from backscatter.cloud.stack import Stack
     from backscatter.flow.build import Built
-    from backscatter.store.captures import Part
+    from backscatter.store.captures import Declare, Part
     from backscatter.store.catalogue import CaptureObject
     from backscatter.store.sharing import Joined, RangeRecord
 
@@ -303,9 +303,7 @@ class Job:
             table,
             losses=losses.to_json(),
             expires_at=_later(self._stack.keep_seconds),
-            declare=lambda shelves: declare(
-                self._stack.items, Intent(self._source, time.time_ns(), tuple(shelves), part)
-            ),
+            declare=declaring(self._stack, self._source, part),
         )
 
     def _list(self, plan: Plan, ranges: Sequence[RangeRecord], stored: Mapping[int, Part]) -> Listed:
@@ -339,6 +337,7 @@ class Job:
                 group=GROUP,
                 layout=total.layout.to_json(),
                 expires_at=_later(self._stack.keep_seconds),
+                declare=declaring(self._stack, self._source),
             )
         return listed
 
@@ -403,6 +402,16 @@ class Job:
             return read_range(self._stack.s3, name, offset, length)
         except Gone as error:  # the capture was listed meanwhile, which the next delivery will see; or it took too long
             raise StoreError(str(error)) from error
+
+
+def declaring(stack: Stack, source: CaptureObject, part: int = -1) -> Declare:
+    """Declares what is about to be written of a capture, or of a part of it."""
+
+    def intend(shelves: Sequence[int], listing: Sequence[tuple[str, str]]) -> None:
+        intent = Intent(source, time.time_ns(), tuple(shelves), part, listing=tuple(listing))
+        declare(stack.items, intent)
+
+    return intend
 
 
 def _later(seconds: int) -> int:

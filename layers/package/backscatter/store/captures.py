@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from backscatter.decode.columns import NOWHERE, PLACE_BITS
 from backscatter.errors import StoreError
 from backscatter.flow.record import rfc3339
 from backscatter.store import segments
-from backscatter.store.catalogue import CaptureObject, Entry, bounded, from_item, shelves_of, to_items
+from backscatter.store.catalogue import CaptureObject, Entry, bounded, from_item, listing_keys, shelves_of, to_items
 from backscatter.store.cost import Cost, Meter
 from backscatter.store.filing import Filing, Shelves
 from backscatter.store.frame import expand, squeeze
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from backscatter.store.filing import Segment
     from backscatter.store.items import Items
 
+
+#: Told what is about to be written: how many parts each bucket has, and the keys of the listing, if it comes next.
+Declare: TypeAlias = "Callable[[Sequence[int], Sequence[tuple[str, str]]], None]"
 
 #: Bytes of a part's record, expanded.
 _RECORD_LARGEST = 16 << 20
@@ -119,16 +122,14 @@ def put_part(
     *,
     losses: Mapping[str, Any],
     expires_at: int,
-    declare: Callable[[Sequence[int]], None] = lambda _: None,
+    declare: Declare = lambda *_: None,
 ) -> None:
-    """Store the flows of one part of a capture, and then its record.
-
-    `declare` is told, before anything is written, how many parts each bucket has: whoever cleans up has to know it.
-    """
+    """Store the flows of one part of a capture, and then its record; `declare` as of `put_capture`."""
     filing = Filing(table, HostHash(key))
     name = part_name(capture, part)
     (piece,) = table.pieces
-    items.put_all(_declared(filing, declare, lambda some: _segment_item(name, piece, expires_at, some)))
+    segments_of = _declared(filing, lambda shelves: declare(shelves, ()), _segments_as_items(name, piece, expires_at))
+    items.put_all(segments_of)
     items.put_all([part_item(capture, part, filing, losses=losses, flows=len(table), expires_at=expires_at)])
 
 
@@ -152,6 +153,7 @@ def list_parts(
     group: str,
     layout: Mapping[str, Any],
     expires_at: int,
+    declare: Declare = lambda *_: None,
 ) -> None:
     """List a capture all of whose parts are stored; for the arguments see `put_capture`."""
     flows = sum(part.flows for part in parts.values())
@@ -159,6 +161,7 @@ def list_parts(
     entry = Entry(
         capture_id(source), group, source, bounded(census), layout, nothing, everyone, flows, expires_at, len(parts)
     )
+    declare((), entry.keys)
     busiest = max(parts.values(), key=lambda part: part.flows)
     items.put_all(to_items(entry, busiest.talkers))
     items.put_all([_done_item(entry)])
@@ -224,6 +227,17 @@ def find_capture(items: Items, capture: str) -> Entry | None:
     return None
 
 
+def relist(items: Items, keys: Sequence[tuple[str, str]]) -> bool:
+    """Finish the listing of a capture that was begun: whether it was. All else of it is there by then."""
+    for item in items.get_all(list(keys)):
+        entry, talkers = from_item(item), item["talkers"]
+        assert isinstance(talkers, list)
+        items.put_all(to_items(entry, tuple(talkers)))
+        items.put_all([_done_item(entry)])
+        return True
+    return False
+
+
 def put_capture(
     items: Items,
     key: bytes,
@@ -234,7 +248,7 @@ def put_capture(
     group: str,
     layout: Mapping[str, Any],
     expires_at: int,
-    declare: Callable[[Sequence[int]], None] = lambda _: None,
+    declare: Declare = lambda *_: None,
 ) -> Stored:
     """Store the flows of one capture and list it.
 
@@ -242,7 +256,8 @@ def put_capture(
     group       sensors that are asked together
     layout      `capture.layout.Layout.to_json()`: kept for reading single records
     expires_at  when the items may go, seconds since 1970-01-01 UTC
-    declare     is told, before anything is written, how many parts each bucket has: whoever cleans up has to know it
+    declare     is told, before anything is written, how many parts each bucket has, and the keys under which the
+                capture will be listed: whoever cleans up has to know them
 
     The table has one sensor and one piece, those of the census. Raises ValueError where it has more.
     """
@@ -251,7 +266,12 @@ def put_capture(
         return Stored(capture, new=False, cost=Cost(items=0, bytes=0, write_units=0))
     filing = Filing(table, HostHash(key))
     meter = Meter()
-    segments_of = _declared(filing, declare, lambda some: _segment_item(capture, census.piece, expires_at, some))
+    entry_keys = listing_keys(capture, group, census)
+    segments_of = _declared(
+        filing,
+        lambda shelves: declare(shelves, entry_keys),
+        _segments_as_items(capture, census.piece, expires_at),
+    )
     items.put_all(meter.pass_on(segments_of))
     entry = Entry(capture, group, source, bounded(census), layout, filing.shelves, filing.bloom, len(table), expires_at)
     items.put_all(meter.pass_on(to_items(entry, filing.talkers())))
@@ -281,6 +301,10 @@ def store_cost(table: FlowTable, *censuses: Census) -> Cost:
 def segment_key(capture: str, bucket: int, part: int, run: int) -> tuple[str, str]:
     """The key of an item. Bucket and part stand in the partition key, so that a heavy host loads many partitions."""
     return f"flows#{capture}#{bucket}#{part}", f"{run:04d}"
+
+
+def _segments_as_items(name: str, piece: str, expires_at: int) -> Callable[[Segment], dict[str, object]]:
+    return lambda segment: _segment_item(name, piece, expires_at, segment)
 
 
 def _segment_item(capture: str, piece: str, expires_at: int, segment: Segment) -> dict[str, object]:

@@ -99,11 +99,16 @@ class Entry:
     @property
     def keys(self) -> list[tuple[str, str]]:
         """The keys under which it is listed."""
-        span = self.census.end - self.census.start
-        kind = "S" if span <= HOUR and self.census.clock_ok else "L"
-        last = self.census.end if self.census.clock_ok else self.census.start
-        days = range(self.census.start // DAY, last // DAY + 1)
-        return [(_partition(self.group, day), f"{kind}#{_stamp(self.census.start)}#{self.capture}") for day in days]
+        return listing_keys(self.capture, self.group, self.census)
+
+
+def listing_keys(capture: str, group: str, census: Census) -> list[tuple[str, str]]:
+    """The keys under which a capture is listed."""
+    span = census.end - census.start
+    kind = "S" if span <= HOUR and census.clock_ok else "L"
+    last = census.end if census.clock_ok else census.start
+    days = range(census.start // DAY, last // DAY + 1)
+    return [(_partition(group, day), f"{kind}#{_stamp(census.start)}#{capture}") for day in days]
 
 
 def bounded(census: Census) -> Census:

@@ -16,16 +16,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from backscatter.errors import StoreError
-from backscatter.store.captures import capture_id, part_key, part_name
+from backscatter.store.captures import capture_id, part_key, part_name, relist
 from backscatter.store.catalogue import CaptureObject
 from backscatter.store.frame import expand, squeeze
 from backscatter.store.items import EXPIRES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from backscatter.store.items import Items
 
@@ -55,6 +55,7 @@ class Intent:
     shelves  how many parts each bucket of its segments has
     part     of a capture that is shared out: which part it is; -1 for all of a capture, or for the sharing out itself
     shared   whether it is the sharing out of a capture: then there are no segments of its own
+    listing  the keys under which the capture is listed afterwards
     """
 
     source: CaptureObject
@@ -62,6 +63,7 @@ class Intent:
     shelves: tuple[int, ...] = ()
     part: int = -1
     shared: bool = False
+    listing: tuple[tuple[str, str], ...] = ()
 
     @property
     def capture(self) -> str:
@@ -83,31 +85,44 @@ def is_condemned(items: Items, capture: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Cleaned:
-    """What a pass did: captures taken up again, condemned, and taken away."""
+    """What a pass did: captures whose listing was finished, those taken up again, condemned, and taken away."""
 
+    finished: int = 0
     revived: int = 0
     condemned: int = 0
     removed: int = 0
 
 
-def clean(items: Items, now: int, revive: Callable[[Intent], bool], forsake: Callable[[Intent], None]) -> Cleaned:
-    """One pass over the intents that are old enough.
+class Owner(Protocol):
+    """Whoever writes what is cleaned up. Where a method raises, the next pass goes on."""
 
-    `revive` takes up the sharing out of a capture again and declares that anew, if that is worth trying; `forsake` is
-    told of a capture that is taken away, to tell people. Both may raise; then the next pass goes on there.
-    """
+    def revive(self, intent: Intent) -> bool:
+        """Take up the sharing out of a capture again and declare that anew, if it is worth trying; whether it was."""
+        ...
+
+    def forsake(self, intent: Intent) -> None:
+        """Hear of a capture that is about to be taken away."""
+        ...
+
+    def finish(self, intent: Intent) -> None:
+        """Hear of a capture that is listed, since whoever listed it may have been killed before he did the rest."""
+        ...
+
+
+def clean(items: Items, now: int, owner: Owner) -> Cleaned:
+    """One pass over the intents that are old enough."""
     since = _bookmark(items)
     old = _intents(items, since, now - ABANDONED)
     fresh = {intent.capture for intent in _intents(items, now - ABANDONED + 1, now + ABANDONED)}
     listed = _listed(items, {intent.capture for intent in old})
-    counts = {"revived": 0, "condemned": 0, "removed": 0}
+    counts = {"finished": 0, "revived": 0, "condemned": 0, "removed": 0}
     settled_to = now - ABANDONED if len(old) < MOST else old[-1].begun
     done: set[str] = set()
     for intent in old:
         if intent.capture in done or (intent.capture in fresh and intent.capture not in listed):
             continue
         done.add(intent.capture)
-        outcome = _settle(items, [one for one in old if one.capture == intent.capture], now, listed, revive, forsake)
+        outcome = _settle(items, [one for one in old if one.capture == intent.capture], now, listed, owner)
         if outcome in counts:
             counts[outcome] += 1
         if outcome in ("condemned", "waiting"):
@@ -122,18 +137,22 @@ def _settle(
     intents: Sequence[Intent],
     now: int,
     listed: set[str],
-    revive: Callable[[Intent], bool],
-    forsake: Callable[[Intent], None],
+    owner: Owner,
 ) -> str:
     """What becomes of a capture that nobody is at any more, given all that was declared of it."""
     capture = intents[0].capture
     condemned = items.get_all([_condemned_key(capture)])
+    shared = [intent for intent in intents if intent.shared]
     if capture in listed:
+        if shared:
+            owner.finish(shared[-1])
         if condemned:
             items.delete(*_condemned_key(capture))
         return "listed"
-    shared = [intent for intent in intents if intent.shared]
-    if shared and not condemned and revive(shared[-1]):
+    if any(relist(items, intent.listing) for intent in intents):
+        owner.finish(intents[-1])
+        return "finished"
+    if shared and not condemned and owner.revive(shared[-1]):
         return "revived"
     if not condemned:
         pk, sk = _condemned_key(capture)
@@ -142,7 +161,7 @@ def _settle(
     at: Any = condemned[0]["at"]
     if now - at < GRACE:
         return "waiting"
-    forsake(intents[-1])
+    owner.forsake(intents[-1])
     for intent in intents:
         for pk, sk in _written(items, intent):
             items.delete(pk, sk)
@@ -195,6 +214,7 @@ def _item(intent: Intent) -> dict[str, object]:
         "shelves": squeeze(json.dumps(intent.shelves).encode()),
         "part": intent.part,
         "shared": intent.shared,
+        "listing": [list(key) for key in intent.listing],
         EXPIRES: intent.begun // SECOND + _KEEP,
     }
 
@@ -204,6 +224,7 @@ def _intent(item: Mapping[str, Any]) -> Intent:
         bucket, key, version = item["object"]
         shelves = tuple(json.loads(expand(item["shelves"], _SHELVES_LARGEST)))
         begun = int(item["sk"].partition("#")[0])
-        return Intent(CaptureObject(bucket, key, version), begun, shelves, item["part"], item["shared"])
+        listing = tuple((str(pk), str(sk)) for pk, sk in item["listing"])
+        return Intent(CaptureObject(bucket, key, version), begun, shelves, item["part"], item["shared"], listing)
     except (KeyError, TypeError, ValueError) as error:
         raise StoreError(f"{item.get('pk')} {item.get('sk')}: the intent cannot be read: {error!r}") from error

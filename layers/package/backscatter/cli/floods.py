@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from backscatter.cli import options
+from backscatter.cli import options, remote
 from backscatter.cli.local import read_captures
 from backscatter.cli.main import examples
 from backscatter.cli.source import sources
@@ -19,7 +19,8 @@ from backscatter.cli.table import Column, print_table
 from backscatter.cli.terminal import Speaker
 from backscatter.flood.answers import unsolicited
 from backscatter.flood.floods import floods_of
-from backscatter.flood.vouch import DOUBTS
+from backscatter.flood.vouch import DOUBTS, Doubt
+from backscatter.flow.filter import Filter
 from backscatter.report.floods import (
     DOUBT_WORDS,
     estimate_text,
@@ -30,6 +31,7 @@ from backscatter.report.floods import (
     sparkline,
 )
 from backscatter.report.text import moment_text
+from backscatter.verdict.judge import BEFORE
 
 if TYPE_CHECKING:
     from backscatter.flood.answers import Answers
@@ -58,9 +60,12 @@ COLUMNS = (
     epilog=examples(
         "backscatter floods capture.pcap --home 192.0.2.0/24",
         "backscatter floods telescope-*.pcap.gz --unproven --report pages",
+        "backscatter floods --stack backscatter --since 2026-11-22T00:00:00Z",
     ),
 )
-@options.captures
+@options.captures_or_stack
+@remote.stack_option
+@remote.most_items_option
 @click.option(
     "--home",
     callback=options.checked(options.read_network),
@@ -77,6 +82,13 @@ COLUMNS = (
     help="Only floods of these victims; repeatable.",
 )
 @click.option(
+    "--since",
+    callback=options.checked(options.read_moment),
+    metavar="T",
+    help="Only answers from T on: RFC 3339 or epoch seconds. With --stack: 24 hours before the end.",
+)
+@click.option("--until", callback=options.checked(options.read_moment), metavar="T", help="Only answers up to T.")
+@click.option(
     "--unproven",
     is_flag=True,
     help="Count answers too that captures cannot vouch for, as where no host of ours ever speaks.",
@@ -85,8 +97,12 @@ COLUMNS = (
 @click.option("--report", metavar="DIR", help="Write an HTML page of the floods into DIR.")
 def floods(
     captures: tuple[str, ...],
+    stack_name: str | None,
+    most_items: int,
     home: tuple[options.Network, ...],
     victims: tuple[options.Network, ...],
+    since: int | None,
+    until: int | None,
     report: str | None,
     *,
     unproven: bool,
@@ -100,11 +116,20 @@ def floods(
     time from the first answer of all to the last.
 
     Whatever may be part of a real conversation is not counted; what captures cannot vouch for, only with --unproven.
+    With --stack, the captures of a deployed store are looked at, and a quarter of an hour before what is asked for.
     """
+    remote.either(captures, stack_name)
     speaker = Speaker()
-    with contextlib.ExitStack() as stack:
-        read = read_captures(sources(captures, speaker, stack), speaker)
-    answers = unsolicited(read.table(), list(read.censuses), home)
+    if stack_name is not None:
+        answers = _stored(stack_name, home, since, until, speaker, most_items)
+    else:
+        with contextlib.ExitStack() as stack:
+            read = read_captures(sources(captures, speaker, stack), speaker)
+        answers = unsolicited(read.table(), list(read.censuses), home)
+    if since is not None:
+        answers = answers.select(answers.start >= since)
+    if until is not None:
+        answers = answers.select(answers.start <= until)
     found = _of(floods_of(answers, home, unproven=unproven), victims)
     if not unproven:
         _tell_unproven(answers, speaker)
@@ -121,6 +146,27 @@ def floods(
     elif found.floods:
         print_table(COLUMNS, [_row(flood) for flood in found.floods])
     click.get_current_context().exit(speaker.exit_code)
+
+
+def _stored(
+    stack_name: str,
+    home: tuple[options.Network, ...],
+    since: int | None,
+    until: int | None,
+    speaker: Speaker,
+    most_items: int,
+) -> Answers:
+    """The answers that a deployed store has, with what was there shortly before: a question of ours, say.
+
+    Where items are missing from the store, what they held may contradict anything: nothing is proven then.
+    """
+    window = remote.window_of(since, until, speaker)
+    wanted = Filter(since=max(window.start - BEFORE, 0), until=window.end)
+    search, table = remote.find(remote.opened(stack_name), wanted, speaker, most_items)
+    answers = unsolicited(table, [entry.census for entry in search.entries], home)
+    if speaker.problems:
+        answers.doubt[:] |= Doubt.LOSS
+    return answers.select(answers.start >= window.start)
 
 
 def _of(found: Floods, victims: tuple[options.Network, ...]) -> Floods:

@@ -154,7 +154,7 @@ class Spread:
     """Columns as byte planes.
 
     ids     planes that differ along the rows, ascending
-    matrix  matrix[row, i] is the byte of plane ids[i]
+    matrix  matrix[row, i] is the byte of plane ids[i]; there may be more columns than planes
     same    planes that are the same number, not zero, all along
     """
 
@@ -206,7 +206,8 @@ class Recipe:
                 plane += column.width
         same = {plane: int(octets[0]) for plane, octets in found.items() if (octets == octets[0]).all()}
         ids = sorted(found.keys() - same.keys())
-        matrix = np.empty((count, len(ids)), np.uint8)
+        # NumPy takes rows of whole words three times as fast as others.
+        matrix = np.zeros((count, -(-len(ids) // 8) * 8), np.uint8)
         for rows in blocks(count):
             for i, plane in enumerate(ids):
                 matrix[rows, i] = found[plane][rows]
@@ -231,7 +232,7 @@ class Recipe:
                 octets.append(some.tobytes())
             plane += column.width
         if len(rows):
-            whole = np.ascontiguousarray(spread.matrix.take(rows, axis=0).T)
+            whole = np.ascontiguousarray(spread.matrix.take(rows, axis=0)[:, : len(spread.ids)].T)
             first = whole[:, 0]
             differ = (whole != first[:, None]).any(axis=1)
             there[spread.ids[differ]] = True

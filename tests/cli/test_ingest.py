@@ -160,5 +160,5 @@ def test_an_estimate_grows_with_bytes_and_holds_for_what_was_measured():
     for one in MEASURED.values():
         low, high = estimate(1, one.capture_bytes, 1).write_units
         assert low <= one.write_units <= high
-    assert estimate(1000, 1000, 1000).write_units == (3000, 3000)
+    assert estimate(1000, 1000, 1000).write_units == (1000 * SMALLEST_UNITS,) * 2
     assert estimate(0, 0, 0).dollars[1] < 0.00001

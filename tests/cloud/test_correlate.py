@@ -460,3 +460,25 @@ def test_one_finding_costs_at_most_twenty_read_requests_besides_its_segments(clo
     assert told(cloud) == [("f", "backscatter")]
     assert requests["segments"] > 0
     assert 0 < requests["others"] <= 20, requests
+
+
+def test_two_judges_at_once_make_one_verdict_and_one_notice(cloud, capture, monkeypatch):
+    """The second judge begins, and ends, while the first one still looks at its captures."""
+    import backscatter.cloud.correlate as module
+
+    cloud.report(finding())
+    cloud.ingest("s/a.pcap", capture)
+    (message,) = cloud.messages("correlate")
+    judge, judging = module.judge, []
+
+    def interrupted(one, *rest):
+        judging.append(one.id)
+        if len(judging) == 1:
+            cloud.correlate(message)
+        return judge(one, *rest)
+
+    monkeypatch.setattr(module, "judge", interrupted)
+    cloud.correlate(message)
+    assert len(judging) == 3  # the first one was overtaken, and looked again
+    assert told(cloud) == [("f", "backscatter")]
+    assert len(cloud.mails()) == 1

@@ -171,3 +171,15 @@ def test_half_a_million_lines_are_read_in_seconds():
     before = time.process_time()
     assert records(data) == ([], [])
     assert time.process_time() - before < 3  # 0.4 s where nobody else is at work
+
+
+def test_a_log_that_skips_all_the_time_vouches_for_nothing():
+    from backscatter.session.log import MOST_GAPS
+
+    gaps = "\n".join(f"5 - - - - - - - {number} {number} - - SKIPDATA" for number in range(MOST_GAPS + 10))
+    found, errors = sessions(log() + gaps.encode())
+    assert errors == []
+    assert len(found.gaps) == MOST_GAPS + 1
+    hosts = [Address.parse(LOCAL)]
+    assert not found.covers(hosts, Window(0, 1 << 62), before=1 << 61)
+    assert sessions(log())[0].covers(hosts, Window(0, (T0 + 10**6) * 10**9), before=T0 * 10**9)

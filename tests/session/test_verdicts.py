@@ -63,7 +63,7 @@ def test_skipped_records_and_logs_that_begin_with_it_make_it_possible_only():
         ([vpc("in", 2, 3, 180)], ("S7", "inbound_scan", 70)),
         ([vpc("in", 2, 3, 180, action="REJECT")], ("S7", "inbound_scan", 70)),
         ([vpc("in", 2), vpc("out", 4)], ("S7", "inbound_scan", 70)),
-        ([vpc("in", 18), vpc("out", 4, 1, 40)], ("S6", "backscatter", 70)),
+        ([vpc("in", 18), vpc("out", 4, 1, 40)], ("S6", "backscatter", 65)),
         ([vpc("in", 18)], ("S6", "backscatter", 55)),
         ([vpc("in", 18, 12, 600)], ("S8", "undetermined", 0)),
         ([vpc("in", "-", 1), vpc("out", "-", 1)], ("S8", "undetermined", 0)),
@@ -86,8 +86,8 @@ def test_flow_logs(lines, expected):
         (eve(THEM, US, (6, 900, "1b"), (5, 5000, "1b")), ("S2", "inbound_connection", 85)),
         (eve(THEM, US, (2, 120, "02"), (2, 80, "14")), ("S7", "inbound_scan", 70)),
         (eve(THEM, US, (3, 180, "12"), (0, 0, "00")), ("S6", "backscatter", 55)),
-        (eve(THEM, US, (2, 120, "12"), (2, 80, "04")), ("S6", "backscatter", 70)),
-        (eve(US, THEM, (2, 80, "04"), (2, 120, "12")), ("S6", "backscatter", 70)),  # turned round, as midstream does
+        (eve(THEM, US, (2, 120, "12"), (2, 80, "04")), ("S6", "backscatter", 65)),
+        (eve(US, THEM, (2, 80, "04"), (2, 120, "12")), ("S6", "backscatter", 65)),  # turned round, as midstream does
         (eve(THEM, US, (5, 5000, "1a"), (0, 0, "00")), ("S3", "connection_established", 75)),  # one side of ours
         (eve(THEM, US, (2, 120, "00"), (2, 80, "00")), ("S8", "undetermined", 0)),
         (eve(THEM, US, (1, 52, "10"), (1, 40, "04")), ("S8", "undetermined", 0)),

@@ -19,6 +19,8 @@ STEP = 5 * 60 * 10**9
 
 #: Records of one pair that are kept; of the rest it is known how many there were.
 MOST = 10_000
+#: Stretches of skipped records that are kept; with more of them a log vouches for nothing.
+MOST_GAPS = 10_000
 #: Steps that a record covers; no source keeps one open that long.
 _MOST_STEPS = 300
 
@@ -48,7 +50,8 @@ class Sessions:
     def add(self, record: Session | Gap) -> None:
         """Take a record."""
         if isinstance(record, Gap):
-            self.gaps.append(record)
+            if len(self.gaps) <= MOST_GAPS:
+                self.gaps.append(record)
             return
         self.count += 1
         self.first = record.start if self.first is None else min(self.first, record.start)
@@ -91,7 +94,8 @@ class Sessions:
 
     def covers(self, hosts: Iterable[Address], window: Window, before: int) -> bool:
         """Whether records of one of the hosts stand in the window and before a time, and no log skipped any in it."""
-        if any(gap.start <= window.end and gap.end >= window.start for gap in self.gaps):
+        skipped = any(gap.start <= window.end and gap.end >= window.start for gap in self.gaps)
+        if skipped or len(self.gaps) > MOST_GAPS:
             return False
         steps = range(window.start // STEP, before // STEP)  # the step of the time itself may be of what comes after it
         return any(not self._seen.get(host, _NONE).isdisjoint(steps) for host in hosts)

@@ -302,7 +302,7 @@ SESSION_RULES: tuple[SessionRule, ...] = (
     SessionRule(
         "S6",
         Label.BACKSCATTER,
-        70,
+        65,  # records do not tell a refusal at once from a late one, nor a SYN whose record was lost from none
         "All that they sent are SYN+ACKs, all that we sent are RSTs; what our host sends is on record before, behind "
         "and near it.",
         "{remote} answered a SYN of which nothing is on record, and {local} refused the answer.",

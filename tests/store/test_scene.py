@@ -437,7 +437,7 @@ def test_a_window_of_years_is_refused():
 def test_store_cost_is_what_ingest_writes():
     table = flows([(i % 50, 100 + i) for i in range(5000)], step=10**6)
     guess, real = store_cost(table, census(table)), put(MemoryItems(), table).cost
-    assert guess["items"] == real["items"]
+    assert guess["items"] == real["items"] + 1  # the intent, which ingest writes first
     assert guess["write_units"] == pytest.approx(real["write_units"], rel=0.03)  # hosts fall elsewhere under its key
 
 
@@ -445,7 +445,7 @@ def test_store_cost_takes_a_sensors_pieces_apart():
     one, two = (flows([(1, 2), (1, 3)], piece=name, start=NOON + i * HOUR) for i, name in enumerate("ab"))
     both = FlowTable.joined([one, two])
     cost = store_cost(both, census(one), census(two))
-    assert cost["items"] == 6
+    assert cost["items"] == 8
     assert all(both.rows["src_packets"] == 1)
 
 

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from backscatter.store.items import Items
 
 
+#: What `declare` costs: ingest writes an intent first (`store.cleaning`). Its bytes vary with the name of the object.
+INTENT = Cost(items=1, bytes=350, write_units=1)
+
 #: Told what is about to be written: how many parts each bucket has, and the keys of the listing, if it comes next.
 Declare: TypeAlias = "Callable[[Sequence[int], Sequence[tuple[str, str]]], None]"
 
@@ -248,7 +251,7 @@ def put_capture(
     group: str,
     layout: Mapping[str, Any],
     expires_at: int,
-    declare: Declare = lambda *_: None,
+    declare: Declare | None = None,
 ) -> Stored:
     """Store the flows of one capture and list it.
 
@@ -269,14 +272,14 @@ def put_capture(
     entry_keys = listing_keys(capture, group, census)
     segments_of = _declared(
         filing,
-        lambda shelves: declare(shelves, entry_keys),
+        lambda shelves: declare(shelves, entry_keys) if declare else None,
         _segments_as_items(capture, census.piece, expires_at),
     )
     items.put_all(meter.pass_on(segments_of))
     entry = Entry(capture, group, source, bounded(census), layout, filing.shelves, filing.bloom, len(table), expires_at)
     items.put_all(meter.pass_on(to_items(entry, filing.talkers())))
     items.put_all(meter.pass_on([_done_item(entry)]))
-    return Stored(capture, new=True, cost=meter.cost)
+    return Stored(capture, new=True, cost=_with_intent(meter.cost) if declare else meter.cost)
 
 
 def store_cost(table: FlowTable, *censuses: Census) -> Cost:
@@ -292,10 +295,19 @@ def store_cost(table: FlowTable, *censuses: Census) -> Cost:
         cost = put_capture(
             MemoryItems(), bytes(16), part, census, source, group="default", layout={}, expires_at=2**31
         ).cost
+        cost = _with_intent(cost)
         total["items"] += cost["items"]
         total["bytes"] += cost["bytes"]
         total["write_units"] += cost["write_units"]
     return total
+
+
+def _with_intent(cost: Cost) -> Cost:
+    return Cost(
+        items=cost["items"] + INTENT["items"],
+        bytes=cost["bytes"] + INTENT["bytes"],
+        write_units=cost["write_units"] + INTENT["write_units"],
+    )
 
 
 def segment_key(capture: str, bucket: int, part: int, run: int) -> tuple[str, str]:

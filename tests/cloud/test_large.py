@@ -106,15 +106,18 @@ class Ingesting:
 
     def stored(self, key="s/a.pcap"):
         """The flows that are stored of a capture, and its entry."""
-        items = self.cloud.stack.items
-        (entry,) = [one for one in listed(items, GROUP, EVER) if one.source.key == key]
-        tables = []
+        (entry,) = [one for one in listed(self.cloud.stack.items, GROUP, EVER) if one.source.key == key]
+        return self.flows_of(entry), entry
+
+    def flows_of(self, entry):
+        """The flows that are stored of an entry."""
+        items, tables = self.cloud.stack.items, []
         for volume in volumes(items, entry):
             keys = [segment_key(volume.name, *place) for place in volume.shelves.items()]
             found = items.get_all(keys)
             assert len(found) == len(keys)
             tables += [segments.read(item["data"], entry.census.sensor, entry.census.piece) for item in found]
-        return once(FlowTable.joined(tables)), entry
+        return once(FlowTable.joined(tables))
 
     def holds(self, body, key="s/a.pcap"):
         """Hold what is stored of a capture equal to what one reader sees; its entry."""

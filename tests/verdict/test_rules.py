@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import io
+from functools import partial
+
 import pytest
 from tests.verdict.tape import ISN, LOCAL, PORT, REMOTE, SERVICE, Tape, alert
 
-from backscatter.demo.wire import icmp, icmp_error, tcp, udp
+from backscatter.demo.wire import icmp, icmp_error, pcap, tcp, udp
 from backscatter.finding.model import End
+from backscatter.flow.lookup import TableScene
+from backscatter.flow.read import Piece, read_sensor
+from backscatter.verdict.judge import judge
 from backscatter.verdict.model import Label, Why
 from backscatter.verdict.rules import R18, RULES
+from backscatter.verdict.settings import Settings
 
 DNS_ANSWER = bytes.fromhex("123481800001000100000000") + b"\x03www\x07example\x03com\0\0\x01\0\x01"
 DNS_QUERY = bytes.fromhex("123401000001000000000000") + b"\x03www\x07example\x03com\0\0\x01\0\x01"
@@ -487,3 +494,21 @@ def test_r15_looks_at_the_ports_that_most_synacks_come_from(tape, others, rule):
         port = 7000 + number if number < 3 * others else SERVICE
         tape.add(290 + number / 10, tcp(REMOTE, port, f"10.0.1.{number + 1}", 2000, "SA", seq=number, ack=ISN))
     assert tape.synack(300).judged().rule == rule
+
+
+def test_r6_what_vouches_for_a_conversation_that_goes_on_behind_the_window_is_looked_at_too():
+    tape = Tape().ordinary(0, 700, every=1.5)
+    for after in (0, 1, 3, 7, 15, 31, 63):
+        tape.synack(300 + after)
+    verdict = tape.judged(alert(280), cuts=(341.2, 365.1))
+    assert verdict_of(verdict) == (Label.BACKSCATTER, "R6", 85)
+
+
+def test_r19_more_rsts_than_synacks_are_counted_over_sensors_that_share_the_packets():
+    one, two = Tape().ordinary(0, 600).refusal(300.7), Tape().ordinary(0, 600, first_port=30000).backscatter(300)
+    sensors = [
+        read_sensor(name, [Piece(f"{name}.pcap", partial(io.BytesIO, pcap(sorted(tape.records))))])
+        for name, tape in (("one", one), ("two", two))
+    ]
+    verdict = judge(alert(), TableScene(sensors), Settings())
+    assert (verdict.label, verdict.rule) == (Label.UNDETERMINED, "R19")

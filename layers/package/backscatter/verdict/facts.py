@@ -263,6 +263,10 @@ class Facts:
 
     def _exact(self, *, syns: bool) -> bool:
         spoke = [flow for flow in self.flows if flow.local.packets > (flow.local.syns if syns else 0)]
+        # Also over all views: two sensors that share the packets may each show one of two RSTs to one SYN+ACK.
+        asked = sum(flow.remote.synacks for flow in (*self.flows, *self.conversation.earlier))
+        if sum(flow.local.rsts for flow in spoke) > asked:
+            return False
         return bool(spoke) and all(
             not flow.local.payload
             and (syns or flow.local.flags == RST)

@@ -35,6 +35,9 @@ SECOND = 10**9
 #: A finding means its conversations from 15 minutes before first_seen to 60 s after last_seen.
 BEFORE, AFTER = 15 * 60 * SECOND, 60 * SECOND
 
+#: Captures are asked for their coverage so far behind the window.
+LATER = 5 * 60 * SECOND
+
 #: Conversations that a verdict lists with their own verdicts, at most.
 MOST_TOLD = 30
 
@@ -171,7 +174,8 @@ class Bench:
         self, scene: Scene, local: frozenset[Address], remote: frozenset[Address], window: Window, own: Window
     ) -> None:
         self.scene, self.local, self.remote, self.window, self.own = scene, local, remote, window, own
-        self.censuses = scene.censuses(Window(window.start - EARLIER, window.end))
+        # A conversation may go on behind the window that it reaches into, and so must what vouches for it.
+        self.censuses = scene.censuses(Window(window.start - EARLIER, window.end + LATER))
         self._tables: dict[frozenset[Address], FlowTable] = {}
         self._hosts: dict[frozenset[Address], Neighbourhood] = {}
         self._gathered: dict[tuple[frozenset[Address], Wanted], Gathered] = {}

@@ -145,7 +145,7 @@ class Filing:
         first_group = np.cumsum(parts) - parts
 
         def group(where: NDArray[np.int64], peer: NDArray[np.uint64]) -> NDArray[np.int64]:
-            return first_group[where] + pigeonhole(part_bits(peer), parts[where])
+            return first_group.take(where) + pigeonhole(part_bits(peer), parts.take(where))
 
         # A flow takes all of its quotes to its own ends, so that whoever finds it there finds it whole; to the ends of
         # a quoted packet goes this quote only: one router's errors about ten thousand victims are one flow. The quote

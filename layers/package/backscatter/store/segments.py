@@ -21,6 +21,7 @@ from backscatter.decode.columns import PLACE_BITS
 from backscatter.errors import StoreError
 from backscatter.flow.table import FLOW, FLOW_QUOTE, FlowTable
 from backscatter.store.frame import expand, squeeze
+from backscatter.store.hosts import distinct
 from backscatter.store.layout import QUOTE_TIMES, QUOTES, ROW_TIMES, ROWS, SCHEMA, field
 from backscatter.store.planes import blocks
 
@@ -111,7 +112,7 @@ class Writer:
         Every quote belongs to one of the rows. A row whose first quote is not among the quotes says that it has none.
         Quotes are read back in the order of their rows.
         """
-        ranks = self._rank[index]
+        ranks = self._rank.take(index)
         by_kind = np.sort(ranks)
         start, place, scope, tunnel, history = self._given.take(ranks, axis=0).T[: len(_AS_STARTED)]
         kinds, kind = _compact(history, len(self._histories))
@@ -233,9 +234,9 @@ def _kinds(rows: NDArray[np.void]) -> tuple[list[bytes], NDArray[Any]]:
         filled = words[:, part].any(axis=1)
         mixed[part] = _mix((*_traits(some), *words[filled, part]))
         used |= filled
-    distinct = np.unique(mixed)
-    code = np.searchsorted(distinct, mixed)
-    one = np.zeros(len(distinct), np.int64)
+    different = distinct(mixed)
+    code = np.searchsorted(different, mixed)
+    one = np.zeros(len(different), np.int64)
     one[code] = np.arange(len(rows))
     words = words[used]
     if not all(np.array_equal(words.take(one[code[part]], axis=1), words[:, part]) for part in blocks(len(rows))):
@@ -244,7 +245,7 @@ def _kinds(rows: NDArray[np.void]) -> tuple[list[bytes], NDArray[Any]]:
     alike = np.lexsort((histories, *reversed(_traits(rows[one]))))
     # Numbers of 16 bits are sorted by counting.
     rank = _inverse(alike).astype(np.uint16 if len(alike) <= 1 << 16 else np.uint32)
-    return [bytes(text) for text in histories[alike]], rank[code]
+    return [bytes(text) for text in histories[alike]], rank.take(code)
 
 
 def _traits(rows: NDArray[np.void]) -> list[NDArray[Any]]:

@@ -148,14 +148,6 @@ def read_range(s3: Any, name: ObjectName, offset: int, length: int) -> bytes:
     return bytes(data)
 
 
-def read_whole(s3: Any, name: ObjectName, most: int) -> bytes:
-    """All bytes of an object of at most `most` bytes. Raises Hopeless for a larger one."""
-    stream, reader = open_object(s3, name)
-    with reader:
-        check_size(stream, most)
-        return reader.read()
-
-
 def check_size(stream: ObjectStream, most: int) -> None:
     """Raises Hopeless where the object has more than `most` bytes."""
     if stream.size > most:

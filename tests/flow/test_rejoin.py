@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backscatter.capture.reader import open_capture
@@ -119,6 +119,7 @@ def conversation(generator: random.Random) -> list[tuple[int, bytes]]:
     return records
 
 
+@settings(deadline=None)  # each example reads captures twice
 @given(st.randoms(use_true_random=False), st.integers(1, 6))
 def test_sums_and_numbers_are_those_of_the_whole_wherever_it_is_cut(generator, count):
     cut = pieces_of(pcap(conversation(generator)), count)

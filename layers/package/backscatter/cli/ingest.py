@@ -34,7 +34,7 @@ def _url(text: str) -> tuple[str, str]:
     short_help="Take captures that lie in S3 already into a deployed store.",
     epilog=examples(
         "backscatter ingest s3://captures/packet-captures/ --stack backscatter --dry-run",
-        "backscatter ingest s3://captures/packet-captures/ --stack backscatter --since 2026-11-01T00:00:00Z --concurrency 5",
+        "backscatter ingest s3://captures/tap/ --stack backscatter --since 2026-11-01T00:00:00Z --concurrency 5",
     ),
 )
 @click.argument("where", metavar="s3://BUCKET/PREFIX", callback=options.checked(_url))

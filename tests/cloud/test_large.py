@@ -267,10 +267,10 @@ def test_what_is_larger_than_the_settings_allow_is_buried_before_it_is_shared_ou
 
 @pytest.mark.parametrize("kind", ["small", "large", "compressed"])
 def test_a_function_killed_at_any_call_leaves_the_same_items_as_a_clean_run(cloud, kind):
-    body = pcap(conversations(12))
+    body = pcap(conversations(8))
     if kind == "compressed":
         body = gzip.compress(body, mtime=0)
-    cloud.cloud.environment["RANGE_MEGABYTES"] = "4" if kind == "small" else "0.004"
+    cloud.cloud.environment["RANGE_MEGABYTES"] = "4" if kind == "small" else "0.003"
     event = cloud.upload("s/a.pcap", body)
     cloud.work_off(event)
     clean = cloud.cloud.everything()

@@ -33,6 +33,7 @@ from backscatter.flow.ranges import read_range as read_records
 from backscatter.flow.table import FlowTable
 from backscatter.store.captures import capture_id, list_parts, put_part, stored_parts
 from backscatter.store.cleaning import Intent, declare, is_condemned
+from backscatter.store.cost import item_size
 from backscatter.store.hosts import HostHash
 from backscatter.store.naming import sensor_of
 from backscatter.store.shares import PART_PACKETS, deal, gather, parts_of
@@ -69,6 +70,9 @@ HEAD = 1 << 16
 
 #: Plans, records and work objects go by themselves after this many seconds: longer than a message lives in a queue.
 WORK_SECONDS = 15 * 24 * 3600
+
+#: Bytes of a range's record: DynamoDB takes 400 KB.
+LARGEST_RECORD = 380_000
 
 #: How often the sharing out of a capture is taken up again before it is given up.
 MOST_TRIES = 3
@@ -235,8 +239,10 @@ class Job:
         given = state.digest if state else ""
         place = f"{self._capture}/{index:06d}-{given or 'guessed'}"
         body = b"".join((*(data for _, data in slots), tail))
-        self._stack.s3.put_object(Bucket=self._stack.environment["WORK_BUCKET"], Key=place, Body=body)
         item = range_item(plan, record_of(read, index, given, slots, place, len(tail)), _later(WORK_SECONDS))
+        if item_size(item) > LARGEST_RECORD:
+            raise Hopeless("too_big", f"{self._name.url}: range {index} has too many scopes and tunnels for its record")
+        self._stack.s3.put_object(Bucket=self._stack.environment["WORK_BUCKET"], Key=place, Body=body)
         self._stack.items.put_all([item])
         return read_record(item)
 

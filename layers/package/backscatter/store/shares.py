@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from backscatter.store.hosts import HostHash
 
 #: Into how many slots packets are dealt.
-SLOTS = 256
+SLOTS = 1024
 #: Packets that are dealt to one worker, give or take a slot. Each may be a flow, and takes about 600 bytes there.
 PART_PACKETS = 1_000_000
 #: Bytes of a slot, expanded: a range of one conversation has all its packets in one.
@@ -44,7 +44,7 @@ _RUNNING = ("time", "place")
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
 
 
-def slots_of(packets: Packets, host_hash: HostHash) -> NDArray[np.uint8]:
+def slots_of(packets: Packets, host_hash: HostHash) -> NDArray[np.uint16]:
     """The slot of each packet: the same for both directions of a tuple, whatever its scope."""
     version = packets["version"]
     ends = [
@@ -54,7 +54,7 @@ def slots_of(packets: Packets, host_hash: HostHash) -> NDArray[np.uint8]:
         for side in ("src", "dst")
     ]
     mixed = _stirred(ends[0] + ends[1] + packets["proto"].astype(np.uint64))
-    slots: NDArray[np.uint8] = (mixed >> np.uint64(56)).astype(np.uint8)
+    slots: NDArray[np.uint16] = (mixed >> np.uint64(54)).astype(np.uint16)
     return slots
 
 

@@ -18,7 +18,8 @@ def cloud():
 
 @pytest.fixture(scope="session")
 def stack(cloud):
-    return deploy(cloud, parameters={"HomeNetworks": f"{case2007.OURS}/32", "CaptureMegabytes": "4"})
+    sizes = {"CaptureMegabytes": "4", "RangeMegabytes": "1"}
+    return deploy(cloud, parameters={"HomeNetworks": f"{case2007.OURS}/32", **sizes})
 
 
 @pytest.fixture(scope="session")

@@ -376,7 +376,10 @@ def _sides(rows: Rows, index: Ints, by_dst: Bools) -> Columns:
     """Columns of flows: `a_` and `victim_` of the end that answered, `o_` and `ours_` of the other one."""
 
     def column(name: str, swapped: Bools) -> NDArray[Any]:
-        values = np.where(swapped, rows[f"dst_{name}"][index], rows[f"src_{name}"][index])
+        if swapped.any() and not swapped.all():
+            values = np.where(swapped, rows[f"dst_{name}"][index], rows[f"src_{name}"][index])
+        else:  # as nearly always: one gathering from a wide table instead of two
+            values = rows[f"{'dst' if swapped.any() else 'src'}_{name}"][index]
         return values if name in ("hi", "lo") else values.astype(np.int64)
 
     side: Columns = {f"a_{name}": column(name, by_dst) for name in _ANSWERED}

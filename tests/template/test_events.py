@@ -8,9 +8,12 @@ from tests.template.test_template import RESOURCES
 
 from backscatter.cloud.events import (
     CaptureListed,
+    CleaningTick,
     FindingReported,
     ObjectCreated,
+    PartToStore,
     PatienceTick,
+    RangeToRead,
     read_message,
 )
 from backscatter.cloud.objects import ObjectName
@@ -53,6 +56,9 @@ def _matches_one(one, value):
         ("guardduty_finding", {"FindingReported"}),
         ("capture_listed", set()),
         ("patience_tick", set()),
+        ("cleaning_tick", set()),
+        ("range_to_read", set()),
+        ("part_to_store", set()),
     ],
 )
 def test_an_event_is_taken_by_one_rule_and_what_we_tell_ourselves_by_none(name, rules):
@@ -65,10 +71,21 @@ def test_an_event_is_taken_by_one_rule_and_what_we_tell_ourselves_by_none(name, 
     assert {rule for rule, pattern in patterns.items() if matches(pattern, event)} == rules
 
 
-def test_the_tick_of_the_schedule_is_the_sample():
-    (target,) = RESOURCES["PatienceTick"]["Properties"]["Targets"]
-    assert json.loads(target["Input"]) == json.loads(body("patience_tick"))
-    assert list(read_message(target["Input"])) == [PatienceTick()]
+@pytest.mark.parametrize(
+    ("rule", "sample", "tick"),
+    [("PatienceTick", "patience_tick", PatienceTick()), ("CleaningTick", "cleaning_tick", CleaningTick())],
+    ids=["patience", "cleaning"],
+)
+def test_the_tick_of_a_schedule_is_the_sample(rule, sample, tick):
+    (target,) = RESOURCES[rule]["Properties"]["Targets"]
+    assert json.loads(target["Input"]) == json.loads(body(sample))
+    assert list(read_message(target["Input"])) == [tick]
+
+
+def test_ranges_and_parts_name_the_object_as_it_was_uploaded():
+    name = ObjectName(BUCKET, "sensor/large.pcap", "IYV3p45BT0ac8hjHg1houSdS1a.Mro8e")
+    assert list(read_message(body("range_to_read"))) == [RangeToRead(name, 3, told=False)]
+    assert list(read_message(body("part_to_store"))) == [PartToStore(name, 1)]
 
 
 def test_a_key_in_an_event_of_eventbridge_is_taken_as_it_is():
@@ -116,6 +133,8 @@ def test_what_is_none_of_ours_has_to_be_a_finding():
         '{"detail-type": "Object Created"}',
         '{"detail-type": "Object Created", "detail": {"bucket": {"name": "b"}, "object": {"key": ""}}}',
         '{"detail-type": "Object Created", "detail": {"bucket": "b", "object": {"key": 7}}}',
+        '{"source": "backscatter", "detail-type": "Range To Read", "detail": {"bucket": "b", "key": "k"}}',
+        '{"source": "backscatter", "detail-type": "Part To Store", "detail": null}',
         '{"Records": [7]}',
         '{"Records": [{"s3": {"bucket": {"name": "b"}, "object": {"key": 7}}}]}',
     ],

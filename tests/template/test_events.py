@@ -18,6 +18,8 @@ from backscatter.cloud.events import (
 )
 from backscatter.cloud.objects import ObjectName
 from backscatter.errors import Hopeless
+from backscatter.finding.model import End
+from backscatter.finding.recognise import read_findings
 
 FOLDER = Path(__file__).resolve().parents[2] / "events"
 BUCKET = "backscatter-capturebucket-example"
@@ -31,6 +33,8 @@ def body(name):
 
 def matches(pattern, value):
     """EventBridge's matching, as far as the template uses it."""
+    if isinstance(value, list):  # any of an array's elements
+        return any(matches(pattern, one) for one in value)
     if isinstance(pattern, dict):
         return isinstance(value, dict) and all(name in value and matches(p, value[name]) for name, p in pattern.items())
     return any(_matches_one(one, value) for one in pattern)
@@ -54,6 +58,7 @@ def _matches_one(one, value):
         ("capture_uploaded", {"CaptureUploaded"}),
         ("alert_log_uploaded", {"AlertLogUploaded"}),
         ("guardduty_finding", {"FindingReported"}),
+        ("security_hub_finding", {"FindingImported"}),
         ("capture_listed", set()),
         ("patience_tick", set()),
         ("cleaning_tick", set()),
@@ -69,6 +74,21 @@ def test_an_event_is_taken_by_one_rule_and_what_we_tell_ourselves_by_none(name, 
         if resource["Type"] == "AWS::Events::Rule" and "EventPattern" in resource["Properties"]
     }
     assert {rule for rule, pattern in patterns.items() if matches(pattern, event)} == rules
+
+
+def test_what_security_hub_has_of_guardduty_comes_by_guarddutys_own_rule():
+    event = json.loads(body("security_hub_finding"))
+    pattern = RESOURCES["FindingImported"]["Properties"]["EventPattern"]
+    assert matches(pattern, event)
+    event["detail"]["findings"][0]["ProductName"] = "GuardDuty"
+    assert not matches(pattern, event)
+
+
+def test_the_finding_of_security_hub_is_read_with_both_ends():
+    (finding,) = read_findings(body("security_hub_finding").encode(), "event")
+    (between,) = finding.tuples
+    assert finding.source == "security_hub"
+    assert (between.a, between.b) == (End("69.143.202.28", 1024), End("193.109.122.67", 6667))
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ Intents expire by themselves: an intent that was carried out costs one write uni
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -113,19 +114,23 @@ def clean(items: Items, now: int, owner: Owner) -> Cleaned:
     """One pass over the intents that are old enough."""
     since = _bookmark(items)
     old = _intents(items, since, now - ABANDONED)
-    fresh = {intent.capture for intent in _intents(items, now - ABANDONED + 1, now + ABANDONED)}
+    fresh = {intent.capture for intent in _intents(items, now - ABANDONED + 1, now + ABANDONED, most=sys.maxsize)}
     listed = _listed(items, {intent.capture for intent in old})
     counts = {"finished": 0, "revived": 0, "condemned": 0, "removed": 0}
-    settled_to = now - ABANDONED if len(old) < MOST else old[-1].begun
+    settled_to = now - ABANDONED if len(old) < MOST else old[-1].begun - 1
     done: set[str] = set()
     for intent in old:
-        if intent.capture in done or (intent.capture in fresh and intent.capture not in listed):
+        if intent.capture in done:
+            continue
+        if intent.capture in fresh and intent.capture not in listed:
+            # Somebody is at it. What he leaves undone will have to be taken away with what was left before.
+            settled_to = min(settled_to, intent.begun - 1)
             continue
         done.add(intent.capture)
         outcome = _settle(items, [one for one in old if one.capture == intent.capture], now, listed, owner)
         if outcome in counts:
             counts[outcome] += 1
-        if outcome in ("condemned", "waiting"):
+        if outcome in ("revived", "condemned", "waiting"):
             settled_to = min(settled_to, intent.begun - 1)
     pk, sk = _BOOKMARK
     items.put_all([{"pk": pk, "sk": sk, "until": settled_to}])
@@ -185,11 +190,11 @@ def _listed(items: Items, captures: Iterable[str]) -> set[str]:
     return {keys[str(item["pk"]), str(item["sk"])] for item in items.get_all(list(keys))}
 
 
-def _intents(items: Items, since: int, until: int) -> list[Intent]:
+def _intents(items: Items, since: int, until: int, most: int = MOST) -> list[Intent]:
     found = []
     for item in items.query(_INTENTS, f"{max(0, since):020d}", f"{max(0, until):020d}#~"):
         found.append(_intent(item))
-        if len(found) == MOST:
+        if len(found) == most:
             break
     return found
 

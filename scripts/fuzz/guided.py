@@ -23,6 +23,10 @@ HANGING, MEGABYTES = 180, 3000
 #: Of so many mutations libFuzzer makes one and ours, which know what a record is, the others.
 OURS_OF = 3
 
+#: Seconds that one process tries inputs for: atheris takes a few MB more every second, whatever it is fuzzing, and
+#: would run into its own limit within minutes. What a round found is where the next one begins.
+ROUND = 240
+
 
 def _fuzz(kind: str, seconds: int, corpus: Path) -> None:
     """Become libFuzzer. Never returns."""
@@ -79,11 +83,15 @@ def main() -> int:
         return 0
     from trials import KEPT  # noqa: PLC0415 - see _sown
 
-    corpus = _sown(asked.kind, KEPT)
-    sown = sum(1 for _ in corpus.iterdir())
-    command = [sys.executable, __file__, asked.kind, "--seconds", str(asked.seconds), "--child", str(corpus)]
-    run = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
-    return _tell(asked.kind, run.returncode, run.stderr, sown)
+    failed = 0
+    for begun in range(0, asked.seconds, ROUND):
+        corpus = _sown(asked.kind, KEPT)
+        sown = sum(1 for _ in corpus.iterdir())
+        seconds = min(ROUND, asked.seconds - begun)
+        command = [sys.executable, __file__, asked.kind, "--seconds", str(seconds), "--child", str(corpus)]
+        run = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+        failed |= _tell(asked.kind, run.returncode, run.stderr, sown)
+    return failed
 
 
 def _tell(kind: str, code: int, said: str, sown: int) -> int:

@@ -133,6 +133,17 @@ def test_a_capture_that_cannot_be_finished_is_given_up_after_some_tries_and_peop
     cloud.holds(CAPTURE)
 
 
+def test_a_capture_that_was_deleted_half_way_is_taken_away_without_a_word(cloud):
+    cloud.handle(cloud.upload("s/a.pcap", CAPTURE))
+    cloud.cloud.s3.delete_object(Bucket="captures", Key="s/a.pcap")
+    cloud.work_off(*cloud.cloud.messages("ingest"))
+    clean = Passes(cloud)
+    assert [clean(), clean(), clean()] == [Cleaned(condemned=1), Cleaned(removed=1), Cleaned()]
+    assert clean.given_up == []
+    assert rest(cloud) == []
+    assert cloud.left() == []
+
+
 def test_parts_that_were_stored_go_with_a_capture_that_is_given_up(cloud, monkeypatch):
     monkeypatch.setattr("backscatter.cloud.large.PART_PACKETS", 40)
     monkeypatch.setattr("backscatter.cloud.large.MOST_TRIES", 1)

@@ -10,7 +10,7 @@ from backscatter.cloud.events import CAPTURE_LISTED, our_event
 from backscatter.cloud.large import Job, declaring
 from backscatter.cloud.objects import ObjectName, check_size, open_object
 from backscatter.cloud.stack import GROUP
-from backscatter.errors import Hopeless, LimitExceeded
+from backscatter.errors import Gone, Hopeless, LimitExceeded
 from backscatter.flow.read import Piece, read_sensor
 from backscatter.store.captures import capture_id, find_capture, is_listed, put_capture
 from backscatter.store.catalogue import CaptureObject
@@ -131,11 +131,21 @@ class _Owner:
         self._stack, self._now, self._forsaken = stack, now, forsaken
 
     def revive(self, intent: Intent) -> bool:
-        return self._job(intent).revive(self._now)
+        return self._is_there(intent) and self._job(intent).revive(self._now)
 
     def forsake(self, intent: Intent) -> None:
         self._job(intent).tidy()
-        self._forsaken(self._name(intent))
+        if self._is_there(intent):  # of one that was deleted nobody expects anything
+            self._forsaken(self._name(intent))
+
+    def _is_there(self, intent: Intent) -> bool:
+        try:
+            open_object(self._stack.s3, self._name(intent))[1].close()
+        except Gone:
+            return False
+        except Hopeless:
+            pass  # it is there, and may not be read: people are to hear of that
+        return True
 
     def finish(self, intent: Intent) -> None:
         _listed_before(self._stack, self._name(intent), intent.source)

@@ -92,16 +92,18 @@ class Held(Packets):
 class Gathered:
     """Packets one behind the other, in columns with room for more: each packet is copied once, and lies nowhere twice.
 
-    Memory that was never written to costs nothing, and a column that holds one value has room for one.
+    There is room for the first packets, and for `room` as soon as others follow: memory that was never written to costs
+    next to nothing. A column that holds one value has room for one.
     """
 
     def __init__(self, held: Held | None = None, room: int = 0) -> None:
-        self._length, self._room = 0, max(room, 1)
+        self._length, self._room, self._wanted = 0, 0, room
         self._columns: dict[str, NDArray[Any]] = {}
         self._quotes: list[NDArray[np.void]] = []
         self._quoted = 0
         self._absorbed, self._settled = np.zeros(0, ABSORBED), np.zeros(0, np.bool_)
         if held is not None and len(held):
+            self._room = room
             self.add(held)
             self._absorbed, self._settled = held.absorbed, held.settled
 
@@ -116,7 +118,7 @@ class Gathered:
         """Put packets behind the others."""
         begin, end = self._length, self._length + len(packets)
         if end > self._room:
-            self._room = max(end, 2 * self._room)
+            self._room = max(end, self._wanted if begin else 0, 2 * self._room)
             self._columns = {name: self._moved(name) for name in self._columns}
         for name in PACKET:
             values = packets[name]

@@ -101,7 +101,7 @@ class Sample:
 
     def cost(self, sensor: SensorFlows) -> tuple[Cost, bool]:
         """What storing all flows of the sensor costs, by packing those that were kept; and whether some were not."""
-        from backscatter.store.captures import store_cost  # noqa: PLC0415 - only a summary tells what storing costs
+        from backscatter.store.captures import INTENT, store_cost  # noqa: PLC0415 - only a summary tells what storing costs
 
         table = sensor.table
         if self._kept:
@@ -111,7 +111,7 @@ class Sample:
         if len(table) == self._seen:
             return cost, False
         # A flow whose ends fall into one bucket lies there once. That is the rarer the more buckets there are.
-        buckets = max(1, cost["items"] - _LISTING)
+        buckets = max(1, cost["items"] - _LISTING - INTENT["items"])
         share *= (2 - 1 / (buckets * share)) / (2 - 1 / buckets)
         return Cost(
             items=round(cost["items"] * share),

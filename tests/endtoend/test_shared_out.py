@@ -34,7 +34,9 @@ def test_a_capture_beyond_two_ranges_is_shared_out_and_holds_the_flows_of_a_sing
     cloud.client("s3").put_object(Bucket=stack["CaptureBucket"], Key="large/a.pcap", Body=body)
     items = DynamoItems(cloud.client("dynamodb"), stack["Table"])
     window = Window(start, start + 60 * case2007.SECOND)
-    (entry,) = until(lambda: [one for one in listed(items, GROUP, window) if one.source.key == "large/a.pcap"], "listed")
+    (entry,) = until(
+        lambda: [one for one in listed(items, GROUP, window) if one.source.key == "large/a.pcap"], "listed"
+    )
     assert entry.parts
     tables = []
     for volume in volumes(items, entry):

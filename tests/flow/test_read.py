@@ -96,7 +96,7 @@ def test_a_file_cut_short_gives_what_lies_before_the_cut_and_says_so():
     (census,) = found.censuses
     assert census.packets == 5
     assert census.damaged_bytes > 0
-    assert census.holes == ()
+    assert census.holes == ((census.end, census.end + 1),)
     assert found.pieces[0].damage
 
 
@@ -128,10 +128,10 @@ def test_an_implausible_clock_is_told_and_noted(times, trusted):
     assert bool(census.notes) is not trusted
 
 
-def test_only_damage_between_packets_is_a_hole():
+def test_damage_is_a_hole_and_one_at_either_end_parts_the_piece_from_its_neighbours():
     damage = [Damage(0, 9, "x", None, 5), Damage(50, 9, "x", 7, 9), Damage(90, 9, "x", 12, None)]
-    census = census_of([{"t": 1e9}], damage)
-    assert census.holes == ((7, 9),)
+    census = census_of([{"t": 1e9}, {"t": 1e9 + 5}], damage)
+    assert census.holes == ((census.start - 1, census.start), (7, 9), (census.end, census.end + 1))
     assert census.damaged_bytes == 27
 
 

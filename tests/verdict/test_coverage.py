@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-import pytest
+import io
 
+import pytest
+from tests.verdict.tape import ISN, Tape, alert, seconds
+
+from backscatter.demo.wire import pcap
 from backscatter.flow.census import Census, ScopeCensus
+from backscatter.flow.lookup import TableScene
+from backscatter.flow.read import Piece, read_sensor
 from backscatter.flow.window import Window
 from backscatter.verdict.coverage import Loss, Span, coverage_of, share_seen
+from backscatter.verdict.judge import judge
+from backscatter.verdict.settings import Settings
 
 SECOND = 10**9
 HOUR = 3600 * SECOND
@@ -50,6 +58,42 @@ def test_the_busier_piece_says_how_long_a_silence_may_be():
 
 def test_damage_breaks_a_span():
     assert spans(census(0, 100, holes=((40, 60),))) == (Span(0, 40), Span(60, 100))
+
+
+def test_pieces_do_not_join_where_one_of_them_is_damaged_however_close_they_are():
+    """A piece cut short may have lost minutes, or the one SYN that matters."""
+    first, second = census(0, 60 * SECOND), census(61 * SECOND, 120 * SECOND)
+    cut_short = census(0, 60 * SECOND, holes=((60 * SECOND, 60 * SECOND + 1),))
+    torn = census(61 * SECOND, 120 * SECOND, holes=((61 * SECOND - 1, 61 * SECOND),))
+    (whole,) = coverage_of([first, second], "", Window(0, HOUR))
+    assert whole.lookback(100 * SECOND) == 100 * SECOND
+    for pieces in ([cut_short, second], [first, torn]):
+        (parted,) = coverage_of(pieces, "", Window(0, HOUR))
+        assert 39 * SECOND - 1 <= parted.lookback(100 * SECOND) <= 40 * SECOND
+        assert parted.has(0, 60 * SECOND)
+        assert not parted.has(59 * SECOND, 62 * SECOND)
+    assert len(spans(cut_short)) == 1
+    assert spans(torn)[-1] == Span(61 * SECOND, 120 * SECOND)
+
+
+@pytest.mark.parametrize("where", ["end of a piece", "begin of a piece"])
+def test_a_syn_of_ours_in_a_damaged_end_of_a_piece_does_not_make_its_answer_backscatter(where):
+    tape = Tape().ordinary(0, 600, every=1.7).ours(299.99, "S", seq=ISN - 1)
+    tape.synack(300.1).refusal(300.1003)
+    edge = seconds(299.995 if where == "end of a piece" else 299.98)
+    records = sorted(tape.records)
+    before, after = ([one for one in records if (one[0] < edge) is early] for early in (True, False))
+    data = [pcap(before), pcap(after)]
+    at = [time for time, _ in records].index(seconds(299.99))
+    if where == "end of a piece":
+        data[0] = data[0][: -len(records[at][1]) + 20]
+    else:
+        begin = len(pcap([]))
+        torn = len(pcap([records[at]])) - begin
+        data[1] = data[1][:begin] + b"\xff" * torn + data[1][begin + torn :]
+    pieces = [Piece(f"piece-{number}.pcap", lambda one=one: io.BytesIO(one)) for number, one in enumerate(data)]
+    verdict = judge(alert(), TableScene([read_sensor("tap", pieces)]), Settings())
+    assert verdict.label.value == "undetermined"
 
 
 def test_a_scope_is_covered_from_its_first_packet_on():

@@ -45,7 +45,7 @@ class Damage:
     """A stretch of the expanded stream that could not be read.
 
     `length` is in bytes. `after` and `before` are the times (ns) of the records on either side, None where
-    there is none: a file cut short has no `before`, so it ends earlier but has no hole in the middle.
+    there is none: a file cut short has no `before`.
     """
 
     offset: int

@@ -53,7 +53,8 @@ class Census:
     packets     records read
     median_gap  median time between neighbouring packets; of more than a million, of every so many of them
     scopes      scope name -> ScopeCensus
-    holes       stretches [after, before] in which damage lies: nothing is known of them
+    holes       stretches [after, before] in which damage lies: nothing is known of them. Damage that begins
+                the piece or ends it has a nanosecond: how far it reaches is not known, but no other piece joins there
     non_ip, undecodable  records that are no IP, records whose headers could not be read
     damaged_bytes        of the expanded stream, skipped to get past damage
     dropped     packets that the sensor itself says it dropped; None where it says nothing
@@ -176,11 +177,7 @@ class Tally:
             packets=self.packets,
             median_gap=int(np.median(np.concatenate(self._gaps))) if self.packets > 1 else 0,
             scopes=self._scopes(scopes, losses, number),
-            holes=tuple(
-                (min(one.after, one.before), max(one.after, one.before))
-                for one in damage
-                if one.after is not None and one.before is not None
-            ),
+            holes=tuple(_hole(one, start, end) for one in damage) if self.packets else (),
             non_ip=self.non_ip,
             undecodable=self.undecodable,
             damaged_bytes=sum(one.length for one in damage),
@@ -299,6 +296,15 @@ def take_census(
     losses.add(table.rows)
     names = {"piece": table.pieces[number], "sensor": table.sensors[0]}
     return tally.census(scopes, losses, number, **names, damage=damage, dropped=dropped)
+
+
+def _hole(damage: Damage, start: int, end: int) -> tuple[int, int]:
+    """Between which times (ns) damage lies in a piece that lasts from `start` to `end`."""
+    if damage.after is None:
+        return start - 1, start
+    if damage.before is None:
+        return end, end + 1
+    return min(damage.after, damage.before), max(damage.after, damage.before)
 
 
 def _clock_faults(start: int, end: int) -> Iterator[str]:

@@ -150,8 +150,7 @@ def unbroken(pieces: Sequence[Census], carried: int) -> Iterator[Span]:
         begin = max(start, carried)
         for after, until in holes:
             if begin <= until and after <= end:
-                if after >= begin:
-                    yield Span(begin, after)
+                yield Span(min(begin, after), after)  # an instant where it begins with a hole: there was something
                 begin = max(begin, until)
         if begin <= end:
             yield Span(begin, end)

@@ -137,7 +137,7 @@ that the captures show; every other record is told in the evidence and changes n
 Flags of `00` with packets, and a flow log without the column `tcp-flags`, are unknown, not absent. VPC Flow Logs tell
 SYN, FIN, RST and SYN+ACK apart and hide every other ACK, so a size beyond bare headers ({bare} bytes a packet, {bare6}
 for IPv6) counts as data. A security group keeps track of connections: it does not reject the answer to a SYN of ours. A
-network ACL does, but then our SYN is on record.
+network ACL does, but then our SYN is on record, unless the log holds rejected traffic only.
 """
 
 

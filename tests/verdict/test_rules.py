@@ -512,3 +512,22 @@ def test_r19_more_rsts_than_synacks_are_counted_over_sensors_that_share_the_pack
     ]
     verdict = judge(alert(), TableScene(sensors), Settings())
     assert (verdict.label, verdict.rule) == (Label.UNDETERMINED, "R19")
+
+
+@pytest.mark.parametrize("asker", ["203.0.113.7", "10.0.0.6"], ids=["translated", "another address of ours"])
+@pytest.mark.parametrize("answer", ["refused", "silent", "closed port"])
+def test_r3_a_syn_captured_under_another_address_only_is_no_forgery(tape, asker, answer):
+    """One side of an address translation may be captured for what goes out, the other for what comes in."""
+    tape.add(299.9, tcp(asker, 61000, REMOTE, SERVICE, "S", seq=ISN - 1))
+    if answer == "closed port":
+        tape.theirs(300, "RA", seq=0, ack=ISN)
+    else:
+        tape.synack(300)
+    if answer == "refused":
+        tape.refusal(300.0003)
+    assert verdict_of(tape.judged()) == (Label.CONNECTION_ATTEMPTED, "R3", 75)
+
+
+def test_a_syn_to_them_with_another_number_takes_nothing_from_backscatter(tape):
+    tape.add(299.9, tcp("10.0.0.6", 61000, REMOTE, SERVICE, "S", seq=ISN))
+    assert verdict_of(tape.backscatter(300).judged()) == (Label.BACKSCATTER, "R4", 97)

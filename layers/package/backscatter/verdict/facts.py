@@ -103,12 +103,13 @@ class Facts:
 
     @cached_property
     def syn_elsewhere(self) -> bool:
-        """Whether a SYN of ours to anybody else carries the very seq that the remote end answers.
+        """Whether a SYN of ours to anybody else, or of anybody to them, carries the very seq that they answer.
 
-        Behind a load balancer another address may answer than was asked. A forger does not know our numbers.
+        Behind a load balancer another address may answer than was asked; behind address translation our SYN may be
+        captured under another address only. A forger does not know our numbers.
         """
         return (
-            self.is_tcp and not self.local_syn and self._answered_seqs_of_ours(lambda *_: self.around.our_syns_to_all)
+            self.is_tcp and not self.local_syn and self._answered_seqs_of_ours(lambda *_: self.around.syns_elsewhere)
         )
 
     def _answered_seqs_of_ours(self, seqs: Callable[[int | None, int | None], frozenset[int]]) -> bool:

@@ -146,8 +146,10 @@ RULES: tuple[Rule, ...] = (
         "R3",
         Label.CONNECTION_ATTEMPTED,
         75,
-        "Their SYN+ACK or RST+ACK acknowledges the very seq of a SYN that we sent to another address or port.",
-        "{remote} answered a SYN that {local} sent to another address, as hosts behind a load balancer may.",
+        "Their SYN+ACK or RST+ACK acknowledges the very seq of a SYN that we sent to another address or port, or that "
+        "another address sent to them.",
+        "{remote} answered a SYN that {local} sent to or from another address, as happens where addresses are "
+        "translated or load is balanced.",
         (Way((lambda facts: facts.syn_elsewhere,)),),
         case="answered by another address",
     ),

@@ -291,15 +291,6 @@ SESSION_RULES: tuple[SessionRule, ...] = (
         lambda talk: _refused_before_us(talk) and talk.covered,
     ),
     SessionRule(
-        "S5",
-        Label.BACKSCATTER,
-        60,
-        "As before, but what our host sends is not on record near it: the log may hold rejected traffic only.",
-        "{remote} sent SYN+ACKs that the security group rejected; what {local} sends is not on record.",
-        _refused_before_us,
-        case="log of rejections",
-    ),
-    SessionRule(
         "S6",
         Label.BACKSCATTER,
         65,  # records do not tell a refusal at once from a late one, nor a SYN whose record was lost from none
@@ -325,6 +316,17 @@ SESSION_RULES: tuple[SessionRule, ...] = (
         "Their SYN, and no more of ours than a SYN+ACK or RSTs; what is not TCP: all rejected, and nothing of ours.",
         "Session records show that {remote} probed {local}, and no connection came of it.",
         _scan,
+    ),
+    SessionRule(
+        "S8",
+        Label.UNDETERMINED,
+        0,
+        "As S5, but what our host sends is not on record around it. A log of rejected traffic only hides our SYN, and "
+        "network ACLs reject answers to it as well.",
+        "{remote} sent SYN+ACKs that were rejected; what {local} sent is not on record.",
+        _refused_before_us,
+        case="log of rejections",
+        why=Why.ASYMMETRIC,
     ),
     SessionRule(
         "S8",

@@ -94,13 +94,17 @@ class Neighbourhood:
         return seqs
 
     @cached_property
-    def syns_to_all(self) -> frozenset[int]:
-        """Seqs of the SYNs that the local host sent anybody in `local_flows`, the first of each flow."""
-        rows = self.local_flows.rows
-        seqs: set[int] = set()
+    def syns_elsewhere(self) -> frozenset[int]:
+        """Seqs of the SYNs that the local host sent anybody in `local_flows`, or anybody the remote in `remote_flows`.
+
+        The first of each flow. Behind address translation our host's SYN may be captured under another address only.
+        """
+        rows, seqs = self.local_flows.rows, set[int]()
         for us, ours in (("src", self.local_is_src), ("dst", self.local_is_dst)):
-            asked = ours & (rows["proto"] == TCP) & (rows[f"{us}_has"] & HAS_SYN > 0)
-            seqs.update(rows[f"{us}_syn_seq"][asked].tolist())
+            seqs.update(_syn_seqs(rows[ours], us))
+        rows = self.remote_flows.rows
+        for asker, asked in (("src", "dst"), ("dst", "src")):
+            seqs.update(_syn_seqs(rows[ends_at(rows, asked, self.remote)], asker))
         return frozenset(seqs)
 
 
@@ -150,9 +154,9 @@ class Surroundings:
         return frozenset(self.hosts.syns_of_day.get((local_port, remote_port), ()))
 
     @cached_property
-    def our_syns_to_all(self) -> frozenset[int]:
-        """Seqs of the SYNs that the local host sent anybody around the conversation, the first of each flow."""
-        return self.hosts.syns_to_all
+    def syns_elsewhere(self) -> frozenset[int]:
+        """Seqs of the SYNs that the local host sent anybody, and of those that anybody sent the remote."""
+        return self.hosts.syns_elsewhere
 
     def asked_elsewhere(self, proto: int, local_port: int | None, remote_port: int | None, before: int) -> bool:
         """Whether the local host asked another host what the remote may have answered, at most `before` (ns) ahead.
@@ -313,6 +317,12 @@ def _in_view(table: FlowTable, sensor: str, scope: str) -> NDArray[np.bool_]:
         table.rows["scope"] == table.scopes.index(scope)
     )
     return mask
+
+
+def _syn_seqs(rows: NDArray[np.void], side: str) -> list[int]:
+    """Seqs of the SYNs that a side of the rows sent, the first of each."""
+    seqs: list[int] = rows[f"{side}_syn_seq"][(rows["proto"] == TCP) & (rows[f"{side}_has"] & HAS_SYN > 0)].tolist()
+    return seqs
 
 
 def _distinct(rows: NDArray[np.void], *names: str) -> int:

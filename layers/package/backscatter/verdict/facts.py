@@ -108,9 +108,7 @@ class Facts:
         Behind a load balancer another address may answer than was asked; behind address translation our SYN may be
         captured under another address only. A forger does not know our numbers.
         """
-        return (
-            self.is_tcp and not self.local_syn and self._answered_seqs_of_ours(lambda *_: self.around.syns_elsewhere)
-        )
+        return self.is_tcp and not self.local_syn and self._answered_seqs_of_ours(lambda *_: self.around.syns_elsewhere)
 
     def _answered_seqs_of_ours(self, seqs: Callable[[int | None, int | None], frozenset[int]]) -> bool:
         one = self.conversation

@@ -6,8 +6,10 @@ import io
 
 import pytest
 from tests.store.tables import DAY, EXPIRY, KEY, source
+from tests.verdict.tape import ISN, Tape, alert, seconds
 
 from backscatter.demo import case2007
+from backscatter.demo.wire import pcap
 from backscatter.finding.recognise import read_findings
 from backscatter.flow.address import Address
 from backscatter.flow.lookup import TableScene
@@ -21,19 +23,20 @@ from backscatter.verdict.judge import judge
 from backscatter.verdict.settings import Settings, parse_home
 
 
-def stored(flows: SensorFlows) -> StoredScene:
+def stored(*captures: SensorFlows) -> StoredScene:
     items = MemoryItems()
-    (piece,) = flows.pieces
-    put_capture(
-        items,
-        KEY,
-        flows.table,
-        flows.censuses[0],
-        source(flows.censuses[0].piece),
-        group="vpc",
-        layout=piece.layout.to_json(),
-        expires_at=EXPIRY,
-    )
+    for flows in captures:
+        (piece,) = flows.pieces
+        put_capture(
+            items,
+            KEY,
+            flows.table,
+            flows.censuses[0],
+            source(flows.censuses[0].piece),
+            group="vpc",
+            layout=piece.layout.to_json(),
+            expires_at=EXPIRY,
+        )
     return StoredScene(items, KEY, "vpc")
 
 
@@ -48,6 +51,17 @@ def test_the_2007_case_is_judged_from_the_store_as_from_the_capture():
     local = verdict_record(judge(finding, TableScene([flows]), settings))
     assert verdict_record(look(stored(flows), lambda scene: judge(finding, scene, settings))) == local
     assert (local["verdict"], local["rule"], local["band"]) == ("backscatter", "R4", "confirmed")
+
+
+def test_what_goes_on_behind_the_window_counts_though_a_capture_ended_there():
+    """The store has each capture's flows as they are: what is one flow on the laptop are two there."""
+    tape = Tape().ordinary(0, 800, every=1.7).synack(359.5)
+    tape.theirs(361.1, "PA", seq=78, ack=ISN, payload=b"welcome")
+    records = sorted(tape.records)
+    pieces = [pcap([one for one in records if (one[0] < seconds(360.5)) is early]) for early in (True, False)]
+    scene = stored(*(read(f"{number}.pcap", data) for number, data in enumerate(pieces)))
+    verdicts = [tape.judged(), look(scene, lambda scene: judge(alert(), scene, Settings()))]
+    assert [(verdict.label.value, verdict.rule) for verdict in verdicts] == 2 * [("connection_established", "R2")]
 
 
 @pytest.mark.parametrize(

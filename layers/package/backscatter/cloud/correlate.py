@@ -56,7 +56,7 @@ from backscatter.store.pending import (
 )
 from backscatter.store.scene import StoredScene, look
 from backscatter.verdict.gather import EARLIER
-from backscatter.verdict.judge import AFTER, BEFORE, judge
+from backscatter.verdict.judge import AFTER, BEFORE, LATER, judge
 from backscatter.verdict.model import Effect, Evidence, Why
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ class Correlator:
         finding = stack.addresses.named(finding, now)
         first = now if finding.first_seen is None else finding.first_seen
         last = first if finding.last_seen is None else max(first, finding.last_seen)
-        window = Window(max(0, first - BEFORE - EARLIER), last + AFTER)
+        window = Window(max(0, first - BEFORE - EARLIER), last + AFTER + LATER)
         ends = self._hosts(finding)
         return remember(stack.items, stack.key, finding, ends[0], window, now, self._terms, others=ends[1])
 

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from backscatter.verdict.conversation import ICMP, ICMP6, Conversation, Quote, SeenFlow, ends_at, seen_from
+from backscatter.flow.conversation import OTHER_IDLE, TCP_IDLE
+from backscatter.verdict.conversation import ICMP, ICMP6, TCP, Conversation, Quote, SeenFlow, ends_at, seen_from
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
 
     from backscatter.flow.address import Address
     from backscatter.flow.table import FlowTable
@@ -75,7 +76,7 @@ def gather(
     """The conversations of two hosts that a finding means and that reach into its window.
 
     `table` holds the flows between them, and the ICMP errors that quote their packets, from EARLIER before the window
-    on. An ICMP error is filed with the conversation that it quotes, seen or not: that is what it speaks of.
+    on, and what may go on with them behind it. An ICMP error is filed with the conversation that it quotes, seen or not: that is what it speaks of.
     """
     members: dict[Key, list[SeenFlow]] = {}
     errors: dict[Key, list[tuple[SeenFlow, Quote]]] = {}
@@ -96,11 +97,12 @@ def gather(
     found = []
     for key in members.keys() | errors.keys():
         now = [flow for flow in members.get(key, ()) if _in(flow, window)]
-        about = list(dict.fromkeys(error for error, _ in errors.get(key, ())))
+        about = list(dict.fromkeys(error for error, _ in errors.get(key, ()) if error.start <= window.end))
         in_time = any(_in(error, window) for error in about)
         if not (now or in_time) or not (wanted.has(key) or (wanted.icmp and in_time)):
             continue
         start = min(flow.start for flow in now or about)
+        now += _going_on(now, members.get(key, ()), window)
         earlier = [flow for flow in members.get(key, ()) if start - EARLIER <= flow.end < start and flow not in now]
         is_icmp = key[0] in (ICMP, ICMP6)
         found.append(
@@ -113,7 +115,7 @@ def gather(
                 flows=tuple(sorted(now, key=_by_time)),
                 earlier=tuple(sorted(earlier, key=_by_time)),
                 errors=tuple(sorted(about, key=_by_time)),
-                quotes=tuple(quote for _, quote in errors.get(key, ())),
+                quotes=tuple(quote for error, quote in errors.get(key, ()) if error.start <= window.end),
             )
         )
     return Gathered(tuple(sorted(found, key=lambda one: (one.start, one.rows))), tuple(leads))
@@ -140,6 +142,20 @@ def _key(proto: int, local_port: int | None, remote_port: int | None) -> Key:
 
 def _in(flow: SeenFlow, window: Window) -> bool:
     return flow.start <= window.end and flow.end >= window.start
+
+
+def _going_on(now: list[SeenFlow], members: Iterable[SeenFlow], window: Window) -> list[SeenFlow]:
+    """The flows behind the window that go on with those in it: where a capture ended, it cut them apart."""
+    more: list[SeenFlow] = []
+    if not now:
+        return more
+    reached = max(flow.end for flow in now)
+    for flow in sorted((flow for flow in members if flow.start > window.end), key=_by_time):
+        if flow.start - reached > (TCP_IDLE if flow.proto == TCP else OTHER_IDLE):
+            break
+        more.append(flow)
+        reached = max(reached, flow.end)
+    return more
 
 
 def _by_time(flow: SeenFlow) -> tuple[int, int]:

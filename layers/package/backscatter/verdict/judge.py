@@ -35,7 +35,7 @@ SECOND = 10**9
 #: A finding means its conversations from 15 minutes before first_seen to 60 s after last_seen.
 BEFORE, AFTER = 15 * 60 * SECOND, 60 * SECOND
 
-#: Captures are asked for their coverage so far behind the window.
+#: Captures are asked for their coverage, and for flows that go on with a conversation, so far behind the window.
 LATER = 5 * 60 * SECOND
 
 #: Conversations that a verdict lists with their own verdicts, at most.
@@ -185,7 +185,7 @@ class Bench:
     def table(self, remote: frozenset[Address]) -> FlowTable:
         """All flows between the local host and a remote around the window."""
         if remote not in self._tables:
-            around = Window(self.window.start - EARLIER, self.window.end)
+            around = Window(self.window.start - EARLIER, self.window.end + LATER)
             self._tables[remote] = self.scene.flows_between(self.local, remote, around)
         return self._tables[remote]
 

@@ -76,7 +76,8 @@ def gather(
     """The conversations of two hosts that a finding means and that reach into its window.
 
     `table` holds the flows between them, and the ICMP errors that quote their packets, from EARLIER before the window
-    on, and what may go on with them behind it. An ICMP error is filed with the conversation that it quotes, seen or not: that is what it speaks of.
+    on, and what may go on with them behind it. An ICMP error is filed with the conversation that it quotes, seen or
+    not: that is what it speaks of.
     """
     members: dict[Key, list[SeenFlow]] = {}
     errors: dict[Key, list[tuple[SeenFlow, Quote]]] = {}

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+import ipaddress
 import struct
 from functools import partial
 
+import dpkt
 import pytest
 from tests.verdict.tape import ISN, LOCAL, PORT, REMOTE, SERVICE, Tape, alert, seconds
 
-from backscatter.demo.wire import pcap, tcp
+from backscatter.demo.wire import pcap, tcp, udp
 from backscatter.finding.model import End
 from backscatter.flow.lookup import TableScene
 from backscatter.flow.read import Piece, read_sensor
@@ -109,6 +111,33 @@ def test_a_half_open_scan_of_ours_caps_at_possible(tape):
     verdict = tape.add(200.2, tcp(*ends, "R", seq=6)).judged()
     assert (verdict.rule, verdict.confidence) == ("R4", 69)
     assert "half-open" in missing(verdict)
+
+
+def looked_up(tape, time: float, address: str, *, asker: str = LOCAL):
+    """A question of somebody for the address of a name, and its answer."""
+    answer = dpkt.dns.DNS(id=7, op=0x8180, qd=[dpkt.dns.DNS.Q(name="irc.example.net", type=1, cls=1)])
+    question = bytes(dpkt.dns.DNS(id=7, op=0x0100, qd=answer.qd))
+    for number in (address, "198.51.100.77"):
+        packed = ipaddress.ip_address(number).packed
+        answer.an.append(dpkt.dns.DNS.RR(name="irc.example.net", type=1, cls=1, ttl=60, ip=packed))
+    tape.add(time, udp(asker, 40000, "192.0.2.53", 53, question))
+    return tape.add(time + 0.02, udp("192.0.2.53", 53, asker, 40000, bytes(answer)))
+
+
+def test_a_look_up_of_the_remote_right_before_caps_at_possible(tape):
+    verdict = looked_up(tape, 295, REMOTE).judged()
+    assert (verdict.label, verdict.rule, verdict.confidence) == (Label.BACKSCATTER, "R4", 69)
+    assert "asked for the remote's name" in missing(verdict)
+
+
+@pytest.mark.parametrize(
+    ("time", "address", "asker"),
+    [(295, "203.0.113.44", LOCAL), (301, REMOTE, LOCAL), (295, REMOTE, "10.0.0.77")],
+    ids=["of somebody else", "afterwards", "by another host"],
+)
+def test_other_look_ups_cap_nothing(tape, time, address, asker):
+    before = tape.judged().confidence
+    assert looked_up(tape, time, address, asker=asker).judged().confidence == before
 
 
 def test_a_capture_of_nothing_but_the_pair_caps_at_possible():

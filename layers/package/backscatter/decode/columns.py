@@ -40,6 +40,7 @@ PACKET: dict[str, tuple[str, str]] = {
     "icmp_type": ("u1", "ICMP type"),
     "icmp_code": ("u1", "ICMP code"),
     "speech": ("u1", "what a UDP payload says: bits of Speech"),
+    "names": ("u8", "marks of the addresses that it gives a name, if it is a DNS answer (decode.names)"),
     "quote": ("i4", "row of the quoted packet in the quotes, -1 for none"),
 }
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
-from backscatter.decode.columns import HAS_PORTS, NO_FLAGS, ONE_WAY
+from backscatter.decode.columns import DNS_ANSWER, HAS_PORTS, NO_FLAGS, ONE_WAY
 from backscatter.decode.headers import Icmp, Tcp, Udp, cut, whole
 from backscatter.decode.icmp import ERRORS, ICMP, ICMP6, port_pair
 from backscatter.decode.ip import read_ip
+from backscatter.decode.names import named
 from backscatter.decode.network import raw_ip
 from backscatter.decode.speech import speech
 
@@ -79,10 +80,11 @@ def udp(frame: bytes, ip: Ip) -> Row:
         return row | {"payload": udp_payload(ip, 0)}
     payload = udp_payload(ip, header.ulen)
     body = ip.body + 8
-    return row | {
-        "payload": payload,
-        "speech": speech(header.sport, header.dport, frame[body : min(ip.stop, body + payload)], payload),
-    }
+    said = frame[body : min(ip.stop, body + payload)]
+    row |= {"payload": payload, "speech": speech(header.sport, header.dport, said, payload)}
+    if row["speech"] & DNS_ANSWER:
+        row["names"] = named(said)
+    return row
 
 
 def icmp(frame: bytes, ip: Ip) -> Row:

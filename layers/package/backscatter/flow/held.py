@@ -42,7 +42,19 @@ _MERE = PSH | URG | ECE | CWR
 
 #: Columns that often hold one value in a whole capture.
 _OFTEN_ONE = frozenset(
-    ("status", "scope", "tunnels", "version", "src_hi", "dst_hi", "icmp_type", "icmp_code", "quote", "absorbed")
+    (
+        "status",
+        "scope",
+        "tunnels",
+        "version",
+        "src_hi",
+        "dst_hi",
+        "icmp_type",
+        "icmp_code",
+        "names",
+        "quote",
+        "absorbed",
+    )
 )
 
 #: Columns that seldom need all of their bits. Sums of what was absorbed may.
@@ -273,6 +285,8 @@ def absorb(packets: Held, shape: Shape, keep: Bools) -> None:
         packets.columns[name] = packets[name].astype(np.int64, copy=False)
         packets[name][taker] += np.add.reduceat(packets[name][given], start)
     packets["speech"][taker] |= np.bitwise_or.reduceat(packets["speech"][given], start)
+    if packets["names"].strides != (0,):
+        packets["names"][taker] |= np.bitwise_or.reduceat(packets["names"][given], start)
     packets["flags"][taker] |= np.bitwise_or.reduceat(packets["flags"][given] & _MERE, start)
     if packets["absorbed"].strides == (0,):
         packets.columns["absorbed"] = packets["absorbed"].copy()

@@ -30,7 +30,7 @@ SUMMED = (
     *("packets", "bytes", "payload", "syns", "synacks", "rsts", "bare_rsts", "exact_rsts", "reset_syns", "fins"),
     *("data", "acks", "segments", "lost", "opaque"),
 )
-ORED = ("flags", "has", "speech")
+ORED = ("flags", "has", "speech", "names")
 #: Numbers of a side's first such packet, and the bit that says that there is one.
 FIRSTS = {
     **dict.fromkeys(("syn_seq", "syn_time"), HAS_SYN),

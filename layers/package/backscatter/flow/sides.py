@@ -54,6 +54,8 @@ def side_columns(packets: Packets, shape: Shape) -> dict[str, NDArray[Any]]:
         "first": dense(time[shape.packet[start]]),
         "last": dense(time[shape.packet[last]]),
         "speech": reduced(np.bitwise_or, "speech"),
+        # most tables have no DNS answer
+        **({"names": reduced(np.bitwise_or, "names")} if packets["names"].strides != (0,) else {}),
         "places": _places(packets, shape, end - shape.length),
     }
 

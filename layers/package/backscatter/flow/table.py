@@ -59,6 +59,7 @@ SIDE: list[tuple[str, str, str]] = [
     ("lost", "u4", "estimate of its segments that the other side acknowledged and nobody captured"),
     ("opaque", "u4", "TCP packets whose flags are unknown: cut before them, malformed, or a later fragment"),
     ("speech", "u1", "OR of what its UDP payloads say"),
+    ("names", "u8", "marks of the addresses that its DNS answers give names (decode.names)"),
     ("places", f"({PLACES},)i8", "where its first packets are; NOWHERE fills up"),
 ]
 

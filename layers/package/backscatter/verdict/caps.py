@@ -85,6 +85,11 @@ def caps(facts: Facts, window: Window) -> Iterator[Cap]:
             POSSIBLE,
             "Our host half-open scans at this time: one lost SYN of such a scan would look exactly like this.",
         )
+    if facts.around.looked_up:
+        yield Cap(
+            POSSIBLE,
+            "Our host asked for the remote's name right before, as one does who is about to call it.",
+        )
 
 
 def _loss(facts: Facts) -> Iterator[Cap]:

@@ -69,6 +69,7 @@ class Side(NamedTuple):
     lost: int
     opaque: int
     speech: int
+    names: int
     places: tuple[Place, ...]
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from backscatter.decode.columns import DNS_ANSWER, NTP_ANSWER
+from backscatter.decode.names import marks
 from backscatter.flow.table import HAS_RST, HAS_SYN, HAS_SYNACK
 from backscatter.flow.window import Window
 from backscatter.verdict.conversation import ICMP, ICMP6, ICMP_ERRORS, ICMP_REPLIES, TCP, UDP, ends_at
@@ -190,6 +191,18 @@ class Surroundings:
         if bool((near & (rows["dst_has"] & HAS_SYNACK > 0) & (rows["src_rsts"] > 0)).any()):
             return True
         return _distinct(rows[near], "dst_hi", "dst_lo", "dst_port") >= UNCOMPLETED
+
+    @cached_property
+    def looked_up(self) -> bool:
+        """Whether the local host was told an address of the remote by DNS, in the five minutes before."""
+        rows = self.hosts.local_flows.rows
+        near = (rows["proto"] == UDP) & (rows["end"] >= self.start - 5 * MINUTE) & (rows["start"] <= self.start)
+        found = np.zeros(len(rows), np.bool_)
+        for them, ours in (("dst", self.hosts.local_is_src), ("src", self.hosts.local_is_dst)):
+            told = near & ours & (rows[f"{them}_speech"] & DNS_ANSWER > 0)
+            for asked in (np.uint64(marks(address.hi, address.lo)) for address in self.hosts.remote):
+                found |= told & (rows[f"{them}_names"] & asked == asked)
+        return bool(found.any())
 
     @cached_property
     def reflectors(self) -> int:

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backscatter.decode.columns import HAS_PORTS, ONE_WAY, QUOTE
+from backscatter.decode.columns import DNS_ANSWER, HAS_PORTS, ONE_WAY, QUOTE
 from backscatter.decode.icmp import COUNTERPARTS, ERRORS, ICMP, ICMP6
 from backscatter.decode.transport import TCP, UDP
 from backscatter.decode.vector.heads import IP4, SAID, chosen, heads, within
 from backscatter.decode.vector.ip import PLAIN
+from backscatter.decode.vector.names import named
 from backscatter.decode.vector.speech import languages, speech
 
 if TYPE_CHECKING:
@@ -146,6 +147,7 @@ def transport_columns(data: Bytes, carried: Carried) -> Columns:
         payload = udp_payloads(rest[udp], body["udp_length"][udp].astype(np.int64))
         columns["payload"][udp] = payload
         columns["speech"] = _speech_column(data, carried, columns["payload"])
+        columns |= _names(data, carried, columns)
     icmp = others[proto[others] != UDP]
     if len(icmp):
         columns |= _icmp_columns(carried, icmp)
@@ -162,6 +164,17 @@ def _speech_column(data: Bytes, carried: Carried, payload: Ints) -> NDArray[np.u
         body = carried.body
         column[talking] = speech(body["sport"][talking], body["dport"][talking], said, captured, length)
     return column
+
+
+def _names(data: Bytes, carried: Carried, columns: Columns) -> Columns:
+    """The addresses that DNS answers give names, where there are answers."""
+    answers = np.flatnonzero(columns["speech"] & DNS_ANSWER)
+    if not len(answers):
+        return {}
+    captured = np.minimum(carried.reach[answers] - (carried.size + 8), columns["payload"][answers])
+    marks = np.zeros(len(carried), np.uint64)
+    marks[answers] = named(data, _said_at(carried, answers), captured)
+    return {"names": marks}
 
 
 def _icmp_columns(carried: Carried, icmp: Which) -> Columns:

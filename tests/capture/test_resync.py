@@ -15,6 +15,7 @@ from backscatter.capture.limits import Limits
 from backscatter.capture.reader import open_capture
 from backscatter.capture.resync import CHAIN
 from backscatter.demo.wire import ether, pcap, tcp
+from backscatter.errors import NotACapture
 
 T = 1174413859731091000
 STEP = 250_000_000
@@ -306,3 +307,16 @@ def test_hostile_captures_take_linear_time(head, hostile):
     assert time.process_time() - start < 10
     assert records[:3] == ORIGINAL[:3]
     assert reader.expanded == len(data)
+
+
+@pytest.mark.parametrize("container", CAPTURES)
+def test_a_capture_may_end_anywhere_and_whatever_its_first_block_says(container):
+    whole = bytearray(CAPTURES[container][0][:260])
+    heads = [bytes(whole), bytes.fromhex("0a0d0d0a000000681a2b3c4dffff0005dc")]
+    for head in heads:
+        for end in range(1, len(head) + 1):
+            try:
+                reader, _ = read(head[:end])
+            except NotACapture:
+                continue
+            told(reader, head[:end])

@@ -64,7 +64,9 @@ def search(start: int, end: int, candidates: Callable[[int, int], Places], chain
 
 def _number(data: Buffer, order: str, offset: int) -> NDArray[np.uint32]:
     """The 32-bit number `offset` bytes behind each place of a buffer, as far as there is one."""
-    return np.ndarray((max(0, len(data) - offset - 3),), order + "u4", data, offset, (1,))
+    count = len(data) - offset - 3
+    # NumPy refuses a view of nothing that begins behind the buffer
+    return np.ndarray((count,), order + "u4", data, offset, (1,)) if count > 0 else np.zeros(0, order + "u4")
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 
 import pytest
-from tests.verdict.tape import ISN, Tape, alert, seconds
+from tests.verdict.tape import ISN, LOCAL, Tape, alert, seconds
 
-from backscatter.demo.wire import pcap
+from backscatter.demo.wire import pcap, tcp
 from backscatter.flow.census import Census, ScopeCensus
 from backscatter.flow.lookup import TableScene
 from backscatter.flow.read import Piece, read_sensor
@@ -141,3 +141,18 @@ def test_what_a_loss_hardly_exceeds_lies_as_far_off_as_a_95_per_cent_bound_does(
 
 def test_the_sensor_s_own_drop_count_is_believed_when_it_is_worse():
     assert Loss(1000, 0, 100, 900).rate == pytest.approx(0.1)
+
+
+def test_a_flow_that_began_in_a_piece_long_ago_tells_of_the_loss_around_a_conversation_now():
+    """Its segments and losses are counted with the piece that holds its first packet."""
+    tape = Tape().ordinary(-3000, 600, every=30)
+    sent, peer = 1, "192.0.2.99"
+    tape.add(-3000, tcp(LOCAL, 45000, peer, 443, "S", seq=0)).add(-3000, tcp(peer, 443, LOCAL, 45000, "SA", ack=1))
+    for number in range(3600):
+        if number % 20:
+            tape.add(number - 2999.5, tcp(LOCAL, 45000, peer, 443, "PA", seq=sent, ack=1, payload=b"x" * 50))
+        sent += 50
+        tape.add(number - 2999, tcp(peer, 443, LOCAL, 45000, "A", seq=1, ack=sent))
+    verdict = tape.backscatter(300).judged(cuts=tuple(range(-2700, 600, 300)))
+    assert (verdict.label.value, verdict.confidence) == ("backscatter", 69)
+    assert any("lost about" in piece.text for piece in verdict.evidence)

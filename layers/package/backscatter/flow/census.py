@@ -32,7 +32,8 @@ class ScopeCensus:
 
     `segments` and `lost` are the opportunities to notice a loss (the losses included) and the losses noticed, as
     Zeek's capture-loss counts them; conversations that are candidates for backscatter are left out. `slices` are the
-    same over time, (begin, segments, lost) of SLICE each; none where the capture is short or the scopes are many.
+    same over time, (begin, segments, lost) of SLICE each, also behind the capture where flows go on in other pieces;
+    none where all is short or the scopes are many.
     """
 
     packets: int
@@ -190,14 +191,21 @@ class Tally:
         """The scopes that the piece carried IP packets of."""
         carried = np.flatnonzero(self._carried).tolist()
         length = ((self.end or 0) - (self.start or 0)) // SLICE + 1
-        sliced = length >= _FEWEST_SLICES and length * len(carried) <= _MOST_SLICES
+
+        def slices(at: int) -> tuple[tuple[int, int, int], ...]:
+            told = losses.slices(number, at)
+            if len(told) * len(carried) > _MOST_SLICES:
+                return ()
+            # flows that begin in a short piece may lose packets hours behind it
+            return told if length >= _FEWEST_SLICES or (told and told[-1][0] > (self.end or 0)) else ()
+
         return {
             scopes[at]: ScopeCensus(
                 int(self._carried[at]),
                 int(self._first[at]),
                 int(self._last[at]),
                 *losses.of(number, at),
-                losses.slices(number, at) if sliced else (),
+                slices(at),
             )
             for at in carried
         }

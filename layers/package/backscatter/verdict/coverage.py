@@ -167,8 +167,12 @@ def _loss(pieces: Iterable[Census], scope: str, around: Window) -> Loss:
 
     The window alone decides where it shows enough to tell a loss of one per cent; else the worse of both does.
     """
-    near = [piece for piece in pieces if piece.start <= around.end and piece.end >= around.start]
+    near, others = [], []
+    for piece in pieces:
+        (near if piece.start <= around.end and piece.end >= around.start else others).append(piece)
     of_scope = [piece.scopes[scope] for piece in near if scope in piece.scopes]
+    # A flow is counted with the piece that it begins in, which may have ended long before.
+    from_others = [piece.scopes[scope] for piece in others if scope in piece.scopes and piece.scopes[scope].slices]
     # A record whose headers could not be read may as well not have been captured: our SYN may be in it.
     dropped = sum((piece.dropped or 0) + piece.undecodable for piece in near)
     packets = sum(piece.packets for piece in near)
@@ -179,7 +183,7 @@ def _loss(pieces: Iterable[Census], scope: str, around: Window) -> Loss:
         return Loss(sum(segments for segments, _ in pairs) + lost, lost, dropped, packets)
 
     whole = loss((census.segments, census.lost) for census in of_scope)
-    window = loss(pair for census in of_scope for pair in _in_window(census, around))
+    window = loss(pair for census in (*of_scope, *from_others) for pair in _in_window(census, around))
     if window.opportunities >= ENOUGH_FOR_ONE_PER_CENT:
         return window
     return window if (window.rate or 0.0) > (whole.rate or 0.0) else whole

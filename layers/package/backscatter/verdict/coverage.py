@@ -167,7 +167,8 @@ def _loss(pieces: Iterable[Census], scope: str, around: Window) -> Loss:
 
     The window alone decides where it shows enough to tell a loss of one per cent; else the worse of both does.
     """
-    near, others = [], []
+    near: list[Census] = []
+    others: list[Census] = []
     for piece in pieces:
         (near if piece.start <= around.end and piece.end >= around.start else others).append(piece)
     of_scope = [piece.scopes[scope] for piece in near if scope in piece.scopes]

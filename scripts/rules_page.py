@@ -61,7 +61,7 @@ Only backscatter is capped, since it is the one verdict that can hide a real con
 | loss of at most {loss_possible:.0%} (a loss that was noticed counts as one of {enough} at least) | {silent} |
 | loss of at most {loss_undetermined:.0%} | undetermined |
 | our host is not half-open scanning within five minutes | {possible} |
-| our host was not told an address of the remote by DNS in the five minutes before (answers that a snap length cut say nothing) | {possible} |
+| our host got no DNS answer with the remote's address in the five minutes before (cut ones say nothing) | {possible} |
 
 What speaks for it besides the rule adds points, never past 99 and never across the line to confirmed: a local port that
 the flooder juno.c forges, 1024 or 3072 (3 points); one remote that answers at least {flood_hosts} of us from at most

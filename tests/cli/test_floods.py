@@ -92,6 +92,24 @@ def test_what_is_not_proven_is_told_and_counted_when_asked_for(tmp_path):
     code, out, err = case.run("floods", capture, "--json", "--unproven")
     assert (code, err, objects(out)[0]["answers"]) == (0, "", 2)
     assert objects(out)[0]["unproven"] == {"look_back": 1, "one_way": 2}
+    _, out, _ = case.run("floods", capture, "--unproven")
+    assert "1 conversation, counted above: too little unbroken capture" in " ".join(out.decode().split())
+
+
+def test_a_victim_with_proven_answers_says_which_others_are_not_counted(tmp_path):
+    tape = whole("10.0.0.5")
+    answered(tape, 2, victim="198.51.100.7", our_port=4000)
+    answered(tape, 300, victim="198.51.100.7", our_port=4001)
+    path = tmp_path / "one.pcap"
+    path.write_bytes(pcap(sorted(tape.records)))
+    _, out, _ = case.run("floods", str(path))
+    assert "1 conversation, alike but not counted: too little unbroken capture" in " ".join(out.decode().split())
+
+
+def test_a_time_that_ends_before_it_begins_is_refused(two):
+    code, out, err = case.run("floods", two, "--since", "2007-03-21T00:00:00Z", "--until", "2007-03-20T00:00:00Z")
+    assert (code, out) == (2, b"")
+    assert "--since is later than --until" in err
 
 
 def test_the_page_draws_each_flood_and_loads_nothing(two, tmp_path):

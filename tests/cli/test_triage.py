@@ -11,6 +11,7 @@ from tests.cli.schema import VERDICT, faults
 
 from backscatter.cli.main import cli
 from backscatter.demo import case2007
+from backscatter.demo.wire import pcap
 
 HOME = ("--home", case.LOCAL)
 
@@ -294,6 +295,34 @@ def test_a_session_file_that_cannot_be_read_is_told(tmp_path):
     code, out, err = case.run("triage", "--sessions", log, "--findings", str(alert), "--home", case.LOCAL, "--json")
     assert (code, json.loads(out)["why"]) == (1, "no_capture")
     assert f"{log}: line 2: column tcp-flags: 'eighteen' is no such number" in err
+
+
+@pytest.mark.parametrize("what", ["missing", "empty", "text", "capture", "zipped capture"])
+def test_session_files_that_hold_none_judge_nothing(tmp_path, what):
+    alert, log = tmp_path / "sguil.txt", tmp_path / "flow.log"
+    alert.write_text(case.ALERT)
+    if what == "capture":
+        case.write(log, case.pairs())
+    elif what != "missing":
+        capture = gzip.compress(pcap(case.pairs()))
+        log.write_bytes({"empty": b"", "text": b"hello\nworld\n", "zipped capture": capture}[what])
+    code, out, err = case.run("triage", "--sessions", str(log), "--findings", str(alert), "--home", case.LOCAL)
+    assert (code, out) == (2, b"")
+    assert "Error: no session records could be read" in err
+    assert str(log) in err
+    assert ("this is a packet capture and holds no session records" in err) == ("capture" in what)
+
+
+def test_beside_captures_a_session_file_that_holds_none_is_only_told(tmp_path):
+    alert, log = tmp_path / "sguil.txt", tmp_path / "flow.log"
+    alert.write_text(case.ALERT)
+    log.write_text("hello\n")
+    capture = case.write(tmp_path / "day.pcap", case.day())
+    code, out, err = case.run(
+        "triage", capture, "--sessions", str(log), "--findings", str(alert), "--home", case.LOCAL, "--json"
+    )
+    assert (code, json.loads(out)["rule"]) == (1, "R4")
+    assert "session records are of hosts" not in err
 
 
 def test_one_of_captures_and_session_records_is_needed(tmp_path):

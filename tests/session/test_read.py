@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.session.made import HEADER, LOCAL, PORT, REMOTE, SERVICE, T0, eve, log, sessions, vpc
 
+from backscatter.errors import FindingError, NoSessions
 from backscatter.flow.address import Address
 from backscatter.flow.window import Window
 
@@ -131,7 +132,7 @@ def test_a_line_that_cannot_be_read_costs_itself(line, told):
     [
         (b"", "the file is empty"),
         (b"hello\nworld\n", "no session record"),
-        (b"\xd4\xc3\xb2\xa1\x02\x00\x04\x00" + bytes(40), "no session record"),
+        (b"\xd4\xc3\xb2\xa1\x02\x00\x04\x00" + bytes(40), "this is a packet capture and holds no session records"),
         (b"version srcaddr dstaddr srcport\n", "without the columns protocol, packets, bytes, start, end"),
         (gzip.compress(log(vpc("in", 18)))[:-20], "what came before was read"),
     ],
@@ -140,6 +141,14 @@ def test_a_line_that_cannot_be_read_costs_itself(line, told):
 def test_what_is_no_log_is_told(data, told):
     _, errors = records(data)
     assert told in str(errors[-1])
+
+
+def test_a_header_without_its_columns_behind_records_takes_nothing_from_them():
+    found, errors = records(log(vpc("in", 18), around=False) + b"\nversion srcaddr dstaddr srcport\n")
+    assert len(found) == 1
+    assert [type(error) for error in errors] == [FindingError]
+    _, errors = records(b"version srcaddr dstaddr srcport\n")
+    assert [type(error) for error in errors] == [NoSessions]
 
 
 def test_of_very_many_broken_lines_some_are_told_and_the_rest_counted():

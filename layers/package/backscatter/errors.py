@@ -4,7 +4,8 @@
     ├── CaptureError            a capture could not be read
     │   ├── NotACapture         the bytes are something else
     │   └── LimitExceeded       a length or an expansion is over its limit
-    ├── FindingError            an alert could not be read
+    ├── FindingError            an alert, or a session record, could not be read
+    │   └── NoSessions          a file holds no session records of any format
     ├── StoreError              the flow store answered what it must not
     │   └── Hole                an item that the catalogue promises is missing
     ├── RequestError            the person asked for what cannot be done
@@ -52,6 +53,10 @@ class FindingError(BackscatterError):
     def lines(self) -> int:
         """How many lines could not be read; 0 where the input has none."""
         return self.last - self.line + 1 if self.line else 0
+
+
+class NoSessions(FindingError):
+    """A file holds no session records of any format that we read: nothing of it was read."""
 
 
 class StoreError(BackscatterError):

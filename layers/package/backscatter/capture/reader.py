@@ -281,6 +281,18 @@ def _cut(walk: Walk, data: bytearray, base: int, until: int) -> Walk:
     return Walk(at=at - base, block=kept if kept is not None and len(kept) else None, skipped=skipped)
 
 
+def is_capture(head: bytes) -> bool:
+    """Whether the first bytes of a file, expanded, begin a capture: somebody may have named it in another's place."""
+    return _layout(head[:FILE_HEADER]) is not None
+
+
+def _layout(head: bytes) -> Layout | None:
+    layout = pcap_layout(head)
+    if layout is None and head.startswith(b"\n\r\r\n") and section_order(head, 0):
+        layout = Layout("pcapng")
+    return layout
+
+
 def open_capture(stream: BinaryIO, name: str, limits: Limits | None = None) -> Reader:
     """Opens a capture of any container and compression that we read, told by its content.
 
@@ -289,10 +301,7 @@ def open_capture(stream: BinaryIO, name: str, limits: Limits | None = None) -> R
     """
     limits = limits or Limits()
     source = Expanded(stream, name, limits)
-    head = source.peek(FILE_HEADER)
-    layout = pcap_layout(head)
-    if layout is None and head.startswith(b"\n\r\r\n") and section_order(head, 0):
-        layout = Layout("pcapng")
+    layout = _layout(source.peek(FILE_HEADER))
     if layout is None:
         raise NotACapture(name, 0, f"no capture, it seems to be {seems(source)}")
     layout.compression = source.compression

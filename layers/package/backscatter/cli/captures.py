@@ -94,8 +94,7 @@ def captures(
     damage, or a silence between captures that is longer than 2 s and ten times the median time between packets.
     """
     remote.either(captures, stack_name)
-    if since is not None and until is not None and since > until:
-        raise click.UsageError("--since is later than --until: nothing lies between them")
+    options.check_order(since, until)
     speaker = Speaker()
     if stack_name is not None:
         entries = remote.entries_of(remote.opened(stack_name), since, until, speaker)
@@ -213,7 +212,8 @@ def _print_timeline(lines: Sequence[Line], *, as_json: bool) -> None:
         loss = "too little to tell" if line.loss is None else f"{line.loss:.2%}"
         dropped = "" if line.dropped is None else f", {line.dropped} dropped"
         damage = f", {line.damaged_bytes} bytes damaged" if line.damaged_bytes else ""
-        about = f"{line.captures} captures, {line.packets} packets, loss {loss}{dropped}{damage}"
+        captures = "1 capture" if line.captures == 1 else f"{line.captures} captures"
+        about = f"{captures}, {line.packets} packets, loss {loss}{dropped}{damage}"
         click.echo(f"\n{printable(line.sensor) or '-'}  {printable(line.scope) or '(no scope)'}: {about}")
         click.echo(f"  {drawn(line.spans, first, last)}")
         for start, end in line.gaps[:GAPS_SHOWN]:

@@ -119,6 +119,7 @@ def floods(
     With --stack, the captures of a deployed store are looked at, and a quarter of an hour before what is asked for.
     """
     remote.either(captures, stack_name)
+    options.check_order(since, until)
     speaker = Speaker()
     if stack_name is not None:
         answers = _stored(stack_name, home, since, until, speaker, most_items)

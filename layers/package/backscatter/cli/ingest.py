@@ -73,6 +73,7 @@ def ingest(
     from backscatter.cloud.backfill import choose, listing, take_in  # noqa: PLC0415
     from backscatter.cloud.remote import told  # noqa: PLC0415
 
+    options.check_order(since, until)
     speaker, stack = Speaker(), remote.opened(stack_name)
     bucket, prefix = where
     _may_read(stack, stack_name, bucket)

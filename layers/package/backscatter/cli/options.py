@@ -178,6 +178,12 @@ def filters(command: AnyFunction) -> AnyFunction:
     return command
 
 
+def check_order(since: int | None, until: int | None) -> None:
+    """Raise a usage error where no time is left between --since and --until."""
+    if since is not None and until is not None and since > until:
+        raise click.UsageError("--since is later than --until: nothing lies between them")
+
+
 def chosen_filter(
     *,
     hosts: tuple[Network, ...],
@@ -189,8 +195,7 @@ def chosen_filter(
     communities: tuple[str, ...],
 ) -> Filter:
     """The Filter that the options of `filters` describe. Raises a usage error where no time is left between them."""
-    if since is not None and until is not None and since > until:
-        raise click.UsageError("--since is later than --until: nothing lies between them")
+    check_order(since, until)
     return Filter(
         hosts=hosts, ports=ports, protos=protos, since=since, until=until, scopes=scopes, communities=communities
     )

@@ -122,7 +122,8 @@ def packets(
             linktypes = {kind for _, part in selection for kind in part.linktypes}
         if target is not None:
             count = _write(target, records, linktypes)
-            speaker.note(f"{count} packets written to {target}")
+            packets = "1 packet" if count == 1 else f"{count} packets"
+            speaker.note(f"{packets} written to {'stdout' if target == STDIN else target}")
         elif as_json:
             for record in records:
                 click.echo(json.dumps(_record(record)))

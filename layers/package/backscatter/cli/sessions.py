@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from backscatter.cli.terminal import Meter
-from backscatter.errors import FindingError
+from backscatter.errors import FindingError, NoSessions
 from backscatter.flow.address import Address
 from backscatter.session.log import Sessions
 from backscatter.session.read import read_sessions
@@ -22,24 +22,29 @@ if TYPE_CHECKING:
 
 def sessions_about(
     found: Sequence[Source], alerts: Iterable[Finding], settings: Settings, speaker: Speaker
-) -> Sessions:
-    """The session records of files that the alerts may be about; what cannot be read is told to `speaker`."""
+) -> tuple[Sessions, int]:
+    """The session records of files that the alerts may be about, and how many files hold session records at all.
+
+    What cannot be read is told to `speaker`.
+    """
     sessions = Sessions(_pairs(alerts, settings))
     wanted = sessions.hosts
+    logs = len(found)
     with Meter("reading session records", sum(source.size for source in found)) as meter:
         for source in found:
             with source.open() as stream:
                 for record in read_sessions(stream, source.name, wanted, progress=meter.at):
                     if isinstance(record, FindingError):
+                        logs -= isinstance(record, NoSessions)
                         speaker.problem(str(record))
                     else:
                         sessions.add(record)
             meter.done(source.size)
-    if found:
+    if logs:
         records = "1 session record is" if sessions.count == 1 else f"{sessions.count} session records are"
         skipped = f"; records were skipped {len(sessions.gaps)} times" if sessions.gaps else ""
         speaker.note(f"{records} of hosts that the alerts name{skipped}")
-    return sessions
+    return sessions, logs
 
 
 def _pairs(alerts: Iterable[Finding], settings: Settings) -> Iterator[frozenset[Address]]:

@@ -167,7 +167,9 @@ def triage(
         scene, settings = read.scene(), Settings(home or DEFAULT_HOME, aliases)
         _ask_for_home(alerts, settings, speaker)
         if sessions:
-            records = sessions_about(sources(sessions, speaker, stack), alerts, settings, speaker)
+            records, logs = sessions_about(sources(sessions, speaker, stack), alerts, settings, speaker)
+            if not logs and not captures:
+                raise Failure("no session records could be read")
             alerts = timed(alerts, records)
         verdicts = [judge(alert, scene, settings) for alert in alerts]
         if sessions:

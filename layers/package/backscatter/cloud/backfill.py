@@ -73,7 +73,7 @@ def parse_url(url: str) -> tuple[str, str]:
     """Bucket and prefix of s3://bucket/prefix. Raises ValueError."""
     match = re.fullmatch(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(?P<prefix>.*))?", url, re.DOTALL)
     if match is None:
-        raise ValueError(f"{url!r} is no s3://bucket/prefix")
+        raise ValueError(f"{url!r} is no s3://bucket/prefix (a bucket has 3 to 63 of a-z, 0-9, '.' and '-')")
     return match["bucket"], match["prefix"] or ""
 
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from backscatter.capture.expand import Expanded
 from backscatter.capture.limits import Limits
-from backscatter.capture.reader import open_capture
-from backscatter.errors import CaptureError, FindingError
+from backscatter.capture.reader import is_capture
+from backscatter.errors import FindingError
 from backscatter.finding import asff, eve, guardduty, ocsf, sguil, snort, snort_csv, snort_text, unified2, zeek
 from backscatter.finding.fields import ORIGINAL_CHARS, Fields, Place, clean
 from backscatter.finding.split import split
@@ -91,7 +91,7 @@ def read_findings(
     if unified2.is_unified2(head):
         found = chain(unified2.read(source.read, Place(name, unsaid=unsaid)), _trouble(source, name))
         yield from islice(found, done, None)
-    elif _is_capture(head):
+    elif is_capture(head):  # one clear word is better than a thousand about bad JSON
         yield FindingError(name, 0, "this is a packet capture and holds no alerts; name it among the captures")
     else:
         for document in split(_decoded(source), unsaid.columns):
@@ -179,15 +179,6 @@ def _placed(finding: Finding, envelope: Mapping[str, object]) -> Finding:
         )
     except FindingError:
         return finding  # an envelope with an account that is no text says nothing, and costs no finding
-
-
-def _is_capture(head: bytes) -> bool:
-    """Whether somebody gave us packets instead of alerts: one clear word is better than a thousand about bad JSON."""
-    try:
-        open_capture(io.BytesIO(head), "")
-    except CaptureError:
-        return False
-    return True
 
 
 def _decoded(source: Expanded) -> Iterator[str]:

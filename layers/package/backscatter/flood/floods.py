@@ -95,6 +95,7 @@ class Floods:
     in_view   n: how many IPv4 addresses of ours share what is drawn; `from_home`: the size of the networks named as
               ours, else of the addresses that any flood hit
     first     time of the first answer, `bin_size` ns of each stretch on the map
+    unproven  whether answers that are not proven count as well
     """
 
     floods: tuple[Flood, ...]
@@ -102,6 +103,7 @@ class Floods:
     from_home: bool
     first: int
     bin_size: int
+    unproven: bool = False
 
 
 def floods_of(answers: Answers, home: Sequence[IPv4Network | IPv6Network] = (), *, unproven: bool = False) -> Floods:
@@ -157,7 +159,7 @@ def floods_of(answers: Answers, home: Sequence[IPv4Network | IPv6Network] = (), 
             )
         )
     floods.sort(key=lambda one: (-one.answers, one.victim, one.proto))
-    return Floods(tuple(floods), in_view, bool(home), first, bin_size)
+    return Floods(tuple(floods), in_view, bool(home), first, bin_size, unproven)
 
 
 class _Parts:

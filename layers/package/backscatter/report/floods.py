@@ -140,7 +140,9 @@ def flood_facts(flood: Flood, among: Floods) -> Iterator[tuple[str, str]]:
         low, high = flood.signs.ttl_low, flood.signs.ttl_high
         yield "TTL", str(low) if low == high else f"{low} to {high}"
     for name, count in flood.unproven.items():
-        yield "Unproven", f"{count} conversations that look the same: {DOUBT_WORDS[name]}"
+        conversations = "1 conversation" if count == 1 else f"{count} conversations"
+        which = "counted above" if among.unproven else "alike but not counted"
+        yield "Unproven", f"{conversations}, {which}: {DOUBT_WORDS[name]}"
 
 
 def flood_detail(flood: Flood, among: Floods) -> list[str]:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from backscatter.capture.expand import Expanded
 from backscatter.capture.limits import GIB, MIB, Limits
-from backscatter.errors import FindingError
+from backscatter.capture.reader import is_capture
+from backscatter.errors import FindingError, NoSessions
 from backscatter.session import eve, vpc
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ LONGEST = 1 << 17
 #: Lines of a file that are each told as unreadable; of more it is enough to know how many.
 MOST_TOLD = 100
 _STEP = 1 << 18
+#: Bytes that show whether a file is a capture.
+_HEAD = 64
 LIMITS = Limits(expanded_bytes=64 * GIB, ratio_from=256 * MIB)
 
 
@@ -30,11 +33,14 @@ def read_sessions(
     """The records of a file that are about one of the `wanted` hosts (as text in bytes), plain or compressed.
 
     Lines that cannot be read are yielded as FindingError; only a line is lost with each. `progress` is called with
-    bytes of the file read, now and then. A file of no format that we read yields one FindingError that says so.
+    bytes of the file read, now and then. A file of no format that we read yields one NoSessions that says so.
     """
     expanded = Expanded(stream, name, LIMITS)
     read: Line | None = None
     broken = number = 0
+    if is_capture(expanded.peek(_HEAD)):
+        yield NoSessions(name, 0, "this is a packet capture and holds no session records; name it among the captures")
+        return
     for number, line in _lines(expanded, stream, progress):
         try:
             header = vpc.Layout.told(line) if b"srcaddr" in line else None  # files may lie one behind the other
@@ -44,16 +50,17 @@ def read_sessions(
             read = read or _recognised(line, name, number, wanted)
             found = read(line, number)
         except FindingError as error:
+            if read is None:
+                yield NoSessions(name, error.line, error.message)
+                return
             broken += 1
             if broken <= MOST_TOLD:
                 yield error
-            if read is None:
-                return
             continue
         if found is not None:
             yield found
     if not number:
-        yield FindingError(name, 0, "no session records: the file is empty")
+        yield NoSessions(name, 0, "no session records: the file is empty")
     if broken > MOST_TOLD:
         yield FindingError(name, number, f"{broken - MOST_TOLD} more lines before this one could not be read")
     if expanded.trouble or expanded.stopped:

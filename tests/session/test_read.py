@@ -162,6 +162,13 @@ def test_a_line_without_end_is_cut():
     assert (len(found), len(errors)) == (1, 1)
 
 
+def test_json_that_is_no_eve_is_told():
+    _, errors = records(b'{"Findings": [{"Type": "Backdoor:EC2/C&CActivity.B"}]}\n')
+    assert [str(error) for error in errors] == ["file-0: line 1: JSON, but no event of EVE: it has no event_type"]
+    _, errors = records(b'{"event_type": "stats"}\n{"firewall_name": "fw", "event": {"tls_error": {}}}\n')
+    assert errors == []
+
+
 def test_a_deep_line_of_json_is_told():
     deep = b'{"event_type": "flow", "flow": ' + b"[" * 50_000 + b"]" * 50_000 + b"}"
     _, errors = records(eve((REMOTE, SERVICE), (LOCAL, PORT), (2, 120, "12"), (2, 80, "04")).encode() + b"\n" + deep)

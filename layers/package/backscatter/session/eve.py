@@ -34,6 +34,8 @@ def read(line: bytes, name: str, number: int, wanted: Container[bytes]) -> Sessi
     Raises FindingError naming the field that cannot be read.
     """
     if b'flow"' not in line:  # "flow" and "netflow"; most events are neither
+        if not is_event(line):
+            raise FindingError(name, number, "JSON, but no event of EVE: it has no event_type")
         return None
     try:
         document = json.loads(line)

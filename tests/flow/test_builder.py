@@ -176,3 +176,9 @@ def test_a_stray_clock_does_not_end_the_flows_of_all_others():
     whole, builder = built(parts(packets(rows), [5, 12, 15]))
     assert len(whole) == 2
     assert builder.late == 0
+
+
+def test_marks_that_all_packets_share_are_not_lost():
+    rows = [{"proto": 17, "aport": 53, "t": n, "names": 5} for n in range(3)]
+    assert build_flows(packets(rows), SCOPES, ((),)).rows["src_names"].tolist() == [5]
+    assert built([packets(rows)])[0].rows["src_names"].tolist() == [5]

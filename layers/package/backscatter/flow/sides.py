@@ -54,10 +54,15 @@ def side_columns(packets: Packets, shape: Shape) -> dict[str, NDArray[Any]]:
         "first": dense(time[shape.packet[start]]),
         "last": dense(time[shape.packet[last]]),
         "speech": reduced(np.bitwise_or, "speech"),
-        # most tables have no DNS answer
-        **({"names": reduced(np.bitwise_or, "names")} if packets["names"].strides != (0,) else {}),
+        # most tables have no DNS answer; one value for all may still be an answer's
+        **({"names": reduced(np.bitwise_or, "names")} if len(start) and _is_told(packets["names"]) else {}),
         "places": _places(packets, shape, end - shape.length),
     }
+
+
+def _is_told(column: NDArray[Any]) -> bool:
+    """Whether a column may hold anything but zeros; quick where one value stands for all."""
+    return column.strides != (0,) or bool(column[0])
 
 
 def _places(packets: Packets, shape: Shape, begin: Ints) -> Ints:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING
-
-import jinja2
 
 from backscatter.flood.floods import BINS
 from backscatter.report.floods import flood_facts
+from backscatter.report.page import template
 from backscatter.report.text import moment_text
 
 if TYPE_CHECKING:
@@ -47,7 +45,7 @@ class Drawn:
 
 def floods_page(found: Floods) -> str:
     """The page, as text to be written in UTF-8."""
-    return _template().render(
+    return template("floods.html").render(
         found=found,
         drawn=[_drawn(flood, found) for flood in found.floods[:MOST]],
         left_out=max(len(found.floods) - MOST, 0),
@@ -69,15 +67,3 @@ def _bars(flood: Flood, found: Floods) -> Iterator[Bar]:
             height = max(HEIGHT * count / most, 2)
             when = moment_text(found.first + number * found.bin_size)
             yield Bar(step * number, HEIGHT - height, step - 1, height, f"{when}: {count} answers")
-
-
-@cache
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("backscatter.report", "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("floods.html")

@@ -35,7 +35,7 @@ TONES = {
 
 def page(verdict: Verdict) -> str:
     """The page, as text to be written in UTF-8."""
-    return _template().render(
+    return template("page.html").render(
         verdict=verdict,
         finding=verdict.finding,
         headline=ADVICE[verdict.label].headline,
@@ -72,7 +72,8 @@ def _flows(verdict: Verdict) -> list[dict[str, Any]]:
 
 
 @cache
-def _template() -> jinja2.Template:
+def template(name: str) -> jinja2.Template:
+    """A template beside this file, whose values are escaped and which may name nothing that it was not given."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("backscatter.report", "."),
         autoescape=True,
@@ -81,4 +82,4 @@ def _template() -> jinja2.Template:
         lstrip_blocks=True,
     )
     environment.filters.update(plain=plain, clock=text.clock_text, end=end_text)
-    return environment.get_template("page.html")
+    return environment.get_template(name)

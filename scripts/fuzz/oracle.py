@@ -23,7 +23,7 @@ from backscatter.errors import CaptureError, FindingError
 from backscatter.finding.model import Finding
 from backscatter.finding.recognise import read_findings
 from backscatter.finding.unsaid import Unsaid
-from backscatter.flow.build import build_flows, flow_rows
+from backscatter.flow.build import Built, build_flows
 from backscatter.flow.builder import FlowBuilder
 from backscatter.flow.lookup import TableScene
 from backscatter.flow.read import Piece, read_sensor
@@ -55,8 +55,8 @@ LIMITS = Limits(ratio_from=2**20, expanded_bytes=2**23)
 #: Records whose every reading is looked at; a compressed input can hold millions.
 MOST_LOOKED_AT = 2000
 
-#: Packets in a batch: what is built in many batches must be what is built at once.
-BATCH = 5
+#: Packets in a batch and in a lot: what is built in many of them must be what is built at once.
+BATCH, LOT = 5, 3
 
 #: Findings that are judged of one input.
 MOST_JUDGED = 30
@@ -183,9 +183,11 @@ def _check_flows(packets: Packets, flows: FlowTable) -> None:
 
 
 def _check_batches(packets: Packets, flows: FlowTable) -> None:
-    builder = FlowBuilder(flow_rows, batch=BATCH)
-    built = [rows for part in _parts(packets) if (rows := builder.add(part)) is not None]
-    built.append(builder.finish())
+    built: list[Built] = []
+    builder = FlowBuilder(built.append, batch=BATCH, lot=LOT)
+    for part in _parts(packets):
+        builder.add(part)
+    builder.finish()
     whole = FlowTable.joined([FlowTable(*rows, flows.scopes, flows.tunnels) for rows in built])
     total = sum(int(whole.rows[f"{side}_packets"].sum()) for side in ("src", "dst"))
     must(total == int(np.count_nonzero(packets["status"] == OK)), "packets are not conserved in batches", total)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -13,8 +15,10 @@ from tests.flow.test_build import a_packet, distinct, tcp_packet
 from tests.flow.test_loss import closing, connection, exchange, isns
 
 from backscatter.decode.columns import ACK, HAS_PORTS, ONE_WAY, Packets
-from backscatter.flow.build import build_flows, flow_rows
+from backscatter.flow.build import Built, build_flows
 from backscatter.flow.builder import FlowBuilder, in_order
+from backscatter.flow.held import Held
+from backscatter.flow.piles import piles_of
 from backscatter.flow.table import FLOW, FLOW_QUOTE, FlowTable
 
 SECOND = 10**9
@@ -36,10 +40,14 @@ def parts(table: Packets, cuts: list[int]) -> list[Packets]:
     return cut
 
 
-def built(tables: list[Packets], *, reordering: int = 0, batch: int = 1) -> tuple[FlowTable, FlowBuilder]:
-    builder = FlowBuilder(flow_rows, reordering=reordering, batch=batch, brief=0)
-    told = [found for table in tables if (found := builder.add(table)) is not None]
-    told.append(builder.finish())
+def built(
+    tables: list[Packets], *, reordering: int = 0, batch: int = 1, lot: int = 1 << 20
+) -> tuple[FlowTable, FlowBuilder]:
+    told: list[Built] = []
+    builder = FlowBuilder(told.append, reordering=reordering, batch=batch, brief=0, lot=lot)
+    for table in tables:
+        builder.add(table)
+    builder.finish()
     return FlowTable(*in_order(told), SCOPES), builder
 
 
@@ -58,30 +66,32 @@ def in_time(rows: list[dict]) -> list[dict]:
 
 
 cuts = st.lists(st.integers(0, 200), max_size=6)
+#: Whether packets are dealt into piles, and whether flows are looked at before the end.
+sizes = st.fixed_dictionaries({"lot": st.sampled_from([1, 7, 1 << 20]), "batch": st.sampled_from([1, 1 << 20])})
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(a_packet, max_size=40), cuts)
-def test_any_cut_into_batches_gives_the_same_flows_of_any_packets(rows, cuts):
+@given(st.lists(a_packet, max_size=40), cuts, sizes)
+def test_any_cut_into_batches_gives_the_same_flows_of_any_packets(rows, cuts, sizes):
     rows = sorted(rows, key=lambda row: row["t"])
     table = distinct(rows)
     order = np.lexsort((table["place"], table["time"]))
     table = Packets({name: column[order] for name, column in table.columns.items()}, table.quotes)
-    assert_same(built(parts(table, cuts))[0], build_flows(table, SCOPES, ((),)))
+    assert_same(built(parts(table, cuts), **sizes)[0], build_flows(table, SCOPES, ((),)))
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.lists(tcp_packet, min_size=1, max_size=20), min_size=1, max_size=4), cuts, st.randoms())
-def test_any_cut_gives_the_same_histories_and_states(conversations, cuts, chance):
+@given(st.lists(st.lists(tcp_packet, min_size=1, max_size=20), min_size=1, max_size=4), cuts, sizes, st.randoms())
+def test_any_cut_gives_the_same_histories_and_states(conversations, cuts, sizes, chance):
     rows = [row | {"aport": 5000 + n} for n, rows in enumerate(conversations) for row in rows]
     chance.shuffle(rows)
     table = packets([row | {"t": n} for n, row in enumerate(rows)])
-    assert_same(built(parts(table, cuts))[0], build_flows(table, SCOPES, ((),)))
+    assert_same(built(parts(table, cuts), **sizes)[0], build_flows(table, SCOPES, ((),)))
 
 
 @settings(max_examples=80, deadline=None)
-@given(st.lists(st.tuples(isns, exchange, exchange, closing), min_size=1, max_size=3), cuts, st.data())
-def test_any_cut_gives_the_same_account_of_conversations_in_and_out_of_order(stories, cuts, data):
+@given(st.lists(st.tuples(isns, exchange, exchange, closing), min_size=1, max_size=3), cuts, sizes, st.data())
+def test_any_cut_gives_the_same_account_of_conversations_in_and_out_of_order(stories, cuts, sizes, data):
     rows = []
     for number, (isn, talk, more, close) in enumerate(stories):
         mine = connection(isn, talk + more, close).rows
@@ -105,7 +115,7 @@ def test_any_cut_gives_the_same_account_of_conversations_in_and_out_of_order(sto
         rows.append([row | {"aport": 4000 + number} for row in mine])
     woven = [row for turn in range(max(map(len, rows))) for mine in rows for row in mine[turn : turn + 1]]
     table = packets([row | {"t": n / 10} for n, row in enumerate(woven)])
-    assert_same(built(parts(table, cuts))[0], build_flows(table, SCOPES, ((),)))
+    assert_same(built(parts(table, cuts), **sizes)[0], build_flows(table, SCOPES, ((),)))
 
 
 @settings(max_examples=40, deadline=None)
@@ -127,7 +137,8 @@ def test_quotes_stay_with_their_flows():
     ]
     rows += [{"proto": 17, "t": 751 + n} for n in range(20)]
     table = packets(rows)
-    assert_same(built(parts(table, [3, 7, 8, 20, 33, 40]))[0], build_flows(table, SCOPES, ((),)))
+    for lot in (2, 9, 1000):
+        assert_same(built(parts(table, [3, 7, 8, 20, 33, 40]), lot=lot)[0], build_flows(table, SCOPES, ((),)))
 
 
 def download(segments: int) -> list[dict]:
@@ -137,25 +148,29 @@ def download(segments: int) -> list[dict]:
 
 @pytest.mark.parametrize("rows", [download(400), [{"proto": 17, "way": n % 2, "t": n} for n in range(600)]])
 def test_what_is_held_does_not_grow_with_the_length_of_a_conversation(rows):
-    builder = FlowBuilder(flow_rows, reordering=0, batch=1, brief=0)
+    told: list[Built] = []
+    builder = FlowBuilder(told.append, reordering=0, batch=1, brief=0)
     held = []
     table = packets(rows)
     for part in parts(table, list(range(0, len(rows), 40))):
         builder.add(part)
         held.append(builder._held)
     assert max(held) < 100
-    assert_same(FlowTable(*builder.finish(), SCOPES), build_flows(table, SCOPES, ((),)))
+    builder.finish()
+    assert_same(FlowTable(*in_order(told), SCOPES), build_flows(table, SCOPES, ((),)))
 
 
 def test_flows_come_out_as_soon_as_no_packet_can_belong_to_them():
-    builder = FlowBuilder(flow_rows, reordering=0, batch=1, brief=0)
-    assert len(builder.add(packets([{"t": 0, "flags": ACK}]))[0]) == 0
-    rows, _ = builder.add(packets([{"t": 301, "aport": 7}]))
-    assert rows["src_port"].tolist() == [1000]
+    told: list[Built] = []
+    builder = FlowBuilder(told.append, reordering=0, batch=1, brief=0)
+    builder.add(packets([{"t": 0, "flags": ACK}]))
+    assert [len(rows) for rows, _ in told] == [0]
+    builder.add(packets([{"t": 301, "aport": 7}]))
+    assert told[1][0]["src_port"].tolist() == [1000]
 
 
 def test_packets_that_come_too_late_are_counted():
-    builder = FlowBuilder(flow_rows, reordering=SECOND, batch=1)
+    builder = FlowBuilder(lambda _: None, reordering=SECOND, batch=1)
     builder.add(packets([{"t": 100 + n} for n in range(10)]))
     builder.add(packets([{"t": 3}]))
     assert builder.late == 1
@@ -182,3 +197,27 @@ def test_marks_that_all_packets_share_are_not_lost():
     rows = [{"proto": 17, "aport": 53, "t": n, "names": 5} for n in range(3)]
     assert build_flows(packets(rows), SCOPES, ((),)).rows["src_names"].tolist() == [5]
     assert built([packets(rows)])[0].rows["src_names"].tolist() == [5]
+
+
+def test_packets_wait_in_memory_where_there_is_no_room_on_disk(monkeypatch):
+    def full(**_: object) -> NoReturn:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", full)
+    table = packets([{"proto": 17, "aport": n % 9, "t": n} for n in range(50)])
+    assert_same(built(parts(table, [7, 30]), lot=5)[0], build_flows(table, SCOPES, ((),)))
+
+
+def test_both_ways_of_a_tuple_lie_on_one_pile_whatever_else_is_in_the_lot():
+    there = {"proto": 17, "a": "10.0.0.1", "b": "10.0.0.2", "aport": 5, "bport": 6}
+    rows = [there, there | {"way": 1}, {"a": "2001:db8::1", "b": "2001:db8::2", "aport": 7}]
+    one, other, _ = piles_of(Held.of(packets(rows)), 2**16).tolist()
+    assert one == other
+    assert piles_of(Held.of(packets(rows[:1])), 2**16).tolist() == [one]
+
+
+def test_parts_without_quotes_stand_behind_parts_with_some():
+    quoted = {"version": 4, "proto": 6, "has_ports": 1, "src_lo": 1, "dst_lo": 2, "src_port": 5, "dst_port": 3}
+    error = {"proto": 1, "aport": 3, "bport": 1, "traits": HAS_PORTS | ONE_WAY, "icmp_type": 3, "quoted": quoted}
+    table = packets([error, {"proto": 17, "t": 900}, {"proto": 17, "t": 1900}])
+    assert_same(built(parts(table, [1, 2]))[0], build_flows(table, SCOPES, ((),)))

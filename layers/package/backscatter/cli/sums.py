@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 #: Flows of a sensor that are packed to tell what storing costs. Of more, a sample spread over the capture is.
 PACKED = 1 << 15
 
+#: Stretches of time that a sample is made of, before it is thinned out.
+STRETCHES = 256
+
 #: Items that list a capture, whatever its flows.
 _LISTING = 2
 
@@ -78,26 +81,32 @@ class Sums:
 
 
 class Sample:
-    """Flows of one sensor, thinned out evenly as they become too many: whole stretches, as a capture's chunk holds."""
+    """Flows of one sensor, thinned out evenly as they become too many: whole stretches of time, as they are stored."""
 
     def __init__(self) -> None:
-        self._seen = self._tables_seen = self._held = 0
-        self._every = 1
-        self._kept: list[tuple[int, FlowTable]] = []
+        self._seen = self._held = 0
+        self._stretch, self._every = 0, 1
+        self._kept: list[FlowTable] = []
 
     def add(self, table: FlowTable) -> None:
-        """Take more flows; those that are kept are copied."""
-        number = self._tables_seen
-        self._tables_seen += 1
-        self._seen += len(table)
-        if number % self._every:
+        """Take more flows, of any times; those that are kept are copied."""
+        if not len(table):
             return
-        self._kept.append((number, replace(table, rows=table.rows.copy(), quotes=table.quotes.copy())))
-        self._held += len(table)
-        while self._held > PACKED and len(self._kept) > 1:
+        start = table.rows["start"]
+        # tables are of some of the conversations each, over the whole time
+        self._stretch = self._stretch or max(1, (int(start[-1]) - int(start[0])) // STRETCHES)
+        self._seen += len(table)
+        self._keep(table)
+        while self._held > PACKED and self._every < STRETCHES:
             self._every *= 2
-            self._kept = [(number, kept) for number, kept in self._kept if number % self._every == 0]
-            self._held = sum(len(kept) for _, kept in self._kept)
+            before, self._kept, self._held = self._kept, [], 0
+            for kept in before:
+                self._keep(kept)
+
+    def _keep(self, table: FlowTable) -> None:
+        """Keep the flows of a table that lie in every so manieth stretch."""
+        self._kept.append(table.select(table.rows["start"] // self._stretch % self._every == 0))
+        self._held += len(self._kept[-1])
 
     def cost(self, sensor: SensorFlows) -> tuple[Cost, bool]:
         """What storing all flows of the sensor costs, by packing those that were kept; and whether some were not."""
@@ -105,8 +114,8 @@ class Sample:
 
         table = sensor.table
         if self._kept:
-            rows, quotes = in_order([(kept.rows, kept.quotes) for _, kept in self._kept])
-            table = replace(self._kept[-1][1], rows=rows, quotes=quotes)  # the last one has all the names
+            rows, quotes = in_order([(kept.rows, kept.quotes) for kept in self._kept])
+            table = replace(self._kept[-1], rows=rows, quotes=quotes)  # the last one has all the names
         cost, share = store_cost(table, *sensor.censuses), self._seen / max(len(table), 1)
         if len(table) == self._seen:
             return cost, False

@@ -26,7 +26,6 @@ from backscatter.cloud.events import PART_TO_STORE, RANGE_TO_READ, of_object, ou
 from backscatter.cloud.objects import ObjectName, open_object, read_range
 from backscatter.cloud.stack import GROUP
 from backscatter.errors import CaptureError, Gone, Hopeless, StoreError
-from backscatter.flow.build import flow_rows
 from backscatter.flow.builder import FlowBuilder, in_order
 from backscatter.flow.ranges import PartLosses
 from backscatter.flow.ranges import read_range as read_records
@@ -287,7 +286,7 @@ class Job:
         scopes, tunnels = names_of(ranges)
         losses = PartLosses()
         built: list[Built] = []
-        builder = FlowBuilder(lambda packets, traffic: built.append(flow_rows(packets, traffic)))
+        builder = FlowBuilder(built.append)
         begin, end = slots
         for record in ranges:
             lengths = record.lengths[begin:end]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -22,7 +21,7 @@ from backscatter.flow.state import conn_states, endpoints
 from backscatter.flow.table import FLOW, FlowTable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
     from backscatter.flow.conversation import Traffic
     from backscatter.flow.runs import Ints
     from backscatter.flow.sides import Firsts
-
-T = TypeVar("T")
 
 #: Rows (FLOW) in the order of their start, and their quotes (FLOW_QUOTE).
 Built: TypeAlias = "tuple[NDArray[np.void], NDArray[np.void]]"
@@ -100,39 +97,9 @@ def flow_rows(packets: Packets, traffic: Traffic) -> Built:
         begin, end, _ = portion
         _fill(rows[begin:end], packets, traffic, portion, first_quote[begin:end])
 
-    for _ in over_portions(fill, traffic):
+    for _ in over(portions(traffic), fill, worth=len(traffic.packet) > _WORTH_THREADS * PORTION_PACKETS):
         pass
     return rows, quotes
-
-
-def flow_portions(packets: Packets, traffic: Traffic) -> Iterator[Built]:
-    """The same a portion at a time, in order: rows and quotes that count from the portion's first ones.
-
-    Rows are good until the next ones are asked for: their memory is used again, so that it stays in cache.
-    """
-    quotes, first_quote = flow_quotes(packets, traffic)
-    owner = quotes["flow"].copy()
-    spare: deque[NDArray[np.void]] = deque()
-
-    def fill(portion: Portion) -> tuple[int, int, NDArray[np.void]]:
-        begin, end, _ = portion
-        rows = spare.popleft() if spare else np.empty(PORTION_FLOWS, FLOW)
-        _fill(rows[: end - begin], packets, traffic, portion, first_quote[begin:end])
-        return begin, end, rows
-
-    for begin, end, rows in over_portions(fill, traffic):
-        some = slice(*np.searchsorted(owner, (begin, end)))
-        few, part = quotes[some], rows[: end - begin]
-        few["flow"] -= begin
-        if some.start:
-            part["quote"] -= np.where(part["quote"] >= 0, some.start, 0)
-        yield part, few
-        spare.append(rows)
-
-
-def over_portions(work: Callable[[Portion], T], traffic: Traffic) -> Iterator[T]:
-    """What `work` makes of each portion, in order."""
-    return over(portions(traffic), work, worth=len(traffic.packet) > _WORTH_THREADS * PORTION_PACKETS)
 
 
 def _fill(rows: NDArray[np.void], packets: Packets, traffic: Traffic, portion: Portion, first_quote: Ints) -> None:

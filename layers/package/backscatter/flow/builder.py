@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from backscatter.decode.columns import OK, Packets
-from backscatter.flow.build import portions
+from backscatter.flow.build import flow_rows, portions
 from backscatter.flow.conversation import OTHER_IDLE, SECOND, TCP, TCP_IDLE, conversations
+from backscatter.flow.cores import over
 from backscatter.flow.halves import Halves
 from backscatter.flow.held import Gathered, Held, absorb, plain_kept, tcp_kept
 from backscatter.flow.orderly import orderly
+from backscatter.flow.piles import PILE_PACKETS, Piles
 from backscatter.flow.sides import first_acks
 from backscatter.flow.table import FLOW
 
@@ -28,9 +30,12 @@ if TYPE_CHECKING:
 #: How far (ns) a packet may stand behind one that is later than it.
 REORDERING = 3 * SECOND
 
-#: Packets that are gathered before flows are looked at: about 170 bytes each at the peak. Looking costs as much again
-#: for every packet that stays, so captures of up to this many are looked at once.
+#: Packets that come before flows are looked at: about 60 bytes each on disk. Looking costs as much again for every
+#: packet that stays, so captures of up to this many are looked at once.
 BATCH = 6_000_000
+
+#: Packets that are gathered in memory before they are dealt into piles: about 60 bytes each, twice.
+LOT = 1 << 18
 
 #: Flows of fewer packets are kept whole: hardly any packet of theirs could go.
 BRIEF = 24
@@ -38,10 +43,8 @@ BRIEF = 24
 #: Every so many packets one is asked for its time, to tell how far a batch has come.
 _SAMPLE = 64
 
-T = TypeVar("T")
 
-
-class FlowBuilder(Generic[T]):
+class FlowBuilder:
     """Builds flows from packets in the order of time, give or take REORDERING.
 
     Rows are those that `build_flows` makes of all packets together, however they are cut into batches. What is held
@@ -49,63 +52,96 @@ class FlowBuilder(Generic[T]):
     absorbed. TCP flows with retransmissions or holes, of one direction only, or of more than 1 GiB a side keep their
     packets until they are over.
 
-    `make` is what becomes of flows that are over, given their packets: `backscatter.flow.build.flow_rows`, say.
+    Packets are gathered in lots, and those of more than a lot wait on disk (`backscatter.flow.piles`): memory is that
+    of some lots and piles, whatever the batch. `take` is given the flows that are over, some at a time, each time in
+    the order of their start.
 
     late  packets that came further behind than REORDERING: their flows may have been cut
     """
 
     def __init__(
         self,
-        make: Callable[[Packets, Traffic], T],
+        take: Callable[[Built], object],
         *,
         reordering: int = REORDERING,
         batch: int = BATCH,
         brief: int = BRIEF,
+        lot: int = LOT,
     ) -> None:
-        self._make = make
+        self._take = take
         self._brief = brief
         self._reordering = reordering
         self._batch = batch
-        self._gathered = Gathered()
-        self._held = 0  # how many of those gathered were held from before
+        self._lot = lot
+        self._gathered = Gathered(room=lot)
+        self._piles: Piles | None = None
+        self._held = 0  # packets that were there already when flows were looked at
+        self._fresh = 0  # and those that came since
+        self._times: list[NDArray[np.int64]] = []  # of some of them
         self._settled_to = np.iinfo(np.int64).min
         self._latest = np.iinfo(np.int64).min
         self.late = 0
 
-    def add(self, packets: Packets) -> T | None:
-        """Take more packets; returns what was made of flows that are over, or None."""
+    def add(self, packets: Packets) -> None:
+        """Take more packets; gives away flows that are over, every batch."""
         packets = _decoded(packets)
         if not len(packets):
-            return None
-        self._latest = max(self._latest, int(packets["time"].max()))
-        self.late += int(np.count_nonzero(packets["time"] < self._settled_to))
-        if not len(self._gathered):
-            self._gathered = Gathered(room=self._batch + len(packets))
+            return
+        time = packets["time"]
+        self._latest = max(self._latest, int(time.max()))
+        self.late += int(np.count_nonzero(time < self._settled_to))
+        self._times.append(time[::_SAMPLE].copy())
+        self._fresh += len(packets)
         self._gathered.add(packets)
-        if len(self._gathered) - self._held < max(self._batch, self._held):
-            return None
-        # A single stray clock must not end every flow: half of a batch is never held for settled.
-        halfway = int(np.median(self._gathered.column("time")[self._held :: _SAMPLE]))
-        self._settled_to = max(self._settled_to, min(self._latest - self._reordering, halfway))
-        return self._built(self._settled_to)
+        if len(self._gathered) >= self._lot:
+            self._deal(Piles() if self._piles is None else self._piles)
+        if self._fresh >= max(self._batch, self._held):
+            # A single stray clock must not end every flow: half of a batch is never held for settled.
+            halfway = int(np.median(np.concatenate(self._times)))
+            self._settled_to = max(self._settled_to, min(self._latest - self._reordering, halfway))
+            self._build(self._settled_to)
 
-    def finish(self) -> T:
-        """What is made of all flows that are left; nothing comes behind."""
-        return self._built(None)
+    def finish(self) -> None:
+        """Give away all flows that are left; nothing comes behind."""
+        if self._piles is None and len(self._gathered) > PILE_PACKETS:
+            self._deal(Piles(-(-len(self._gathered) // PILE_PACKETS), on_disk=False))
+        self._build(None)
 
-    def _built(self, settled_to: int | None) -> T:
-        packets, self._gathered, self._held = self._gathered.held(), Gathered(), 0
+    def _deal(self, piles: Piles) -> None:
+        self._piles = piles
+        piles.deal(self._gathered.held())
+        self._gathered.clear()
+
+    def _build(self, settled_to: int | None) -> None:
+        """Give away the flows that are over by then, all for None, and hold on to the packets of the others."""
+        self._held = self._fresh = 0
+        self._times.clear()
+        if self._piles is None:
+            built, held = self._built(self._gathered.held(), settled_to)
+            self._take(built)
+            self._held = len(held)
+            self._gathered = Gathered(held, self._held + self._lot)
+            return
+        self._deal(self._piles)
+        piles, self._piles = self._piles, Piles(len(self._piles))
+
+        def work(number: int) -> tuple[int, Built, Held]:
+            return number, *self._built(piles.take(number), settled_to)
+
+        for number, built, held in over(piles.numbers(), work, worth=True):
+            self._take(built)
+            self._held += len(held)
+            self._piles.put(number, held)
+
+    def _built(self, packets: Held, settled_to: int | None) -> tuple[Built, Held]:
+        """The flows that are over by then, and what has to be known of the others."""
         traffic = conversations(packets, packets.settled)
         if settled_to is None:
-            return self._make(packets, traffic)
+            return flow_rows(packets, traffic), Gathered().held()
         live = _may_go_on(packets, traffic, settled_to)
-        built = self._make(packets, traffic.only(~live))
+        built = flow_rows(packets, traffic.only(~live))
         packets.settled |= packets["time"] < settled_to
-        held = _condensed(packets, traffic.only(live), self._brief)
-        del packets, traffic
-        self._held = len(held)
-        self._gathered = Gathered(held, self._held + max(self._batch, self._held))
-        return built
+        return built, _condensed(packets, traffic.only(live), self._brief)
 
 
 def in_order(parts: list[Built]) -> Built:
@@ -134,8 +170,10 @@ def in_order(parts: list[Built]) -> Built:
     flows_before = 0
     for (rows, _), shift in zip(parts, before, strict=False):
         here = rank[flows_before : flows_before + len(rows)]
-        own = rows["quote"]
-        whole["quote"][here] = np.where(own >= 0, moved[np.maximum(own, 0) + shift], -1) if len(moved) else -1
+        own = rows["quote"].copy()
+        quoting = own >= 0
+        own[quoting] = moved[own[quoting] + shift]
+        whole["quote"][here] = own
         flows_before += len(rows)
     parts.clear()
     return whole, quoted[order]

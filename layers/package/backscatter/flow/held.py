@@ -93,12 +93,16 @@ class Held(Packets):
             name: np.broadcast_to(column[:1], len(index)) if column.strides == (0,) and len(index) else column[index]
             for name, column in self.columns.items()
         }
-        columns["quote"], quoted = _renumbered(columns["quote"])
-        columns["absorbed"], absorbed = _renumbered(columns["absorbed"])
-        quotes = self.quotes[quoted] if len(self.quotes) else np.zeros(0, QUOTE)
-        if len(quotes):
+        quotes, absorbed = self.quotes[:0], self.absorbed[:0]
+        if len(self.quotes):
+            columns["quote"], quoted = renumbered(columns["quote"])
+            # opaque items: NumPy would copy them field by field
+            quotes = self.quotes.view(f"V{QUOTE.itemsize}")[quoted].view(QUOTE)
             quotes["packet"] = np.flatnonzero(columns["quote"] >= 0)
-        return Held(columns, quotes, self.absorbed[absorbed], self.settled[index])
+        if len(self.absorbed):
+            columns["absorbed"], absorbing = renumbered(columns["absorbed"])
+            absorbed = self.absorbed[absorbing]
+        return Held(columns, quotes, absorbed, self.settled[index])
 
 
 class Gathered:
@@ -142,8 +146,15 @@ class Gathered:
         self._quoted += len(packets.quotes)
         self._length = end
 
+    def clear(self) -> None:
+        """Forget all packets; others may be put in their room."""
+        self._length = self._quoted = 0
+        self._quotes.clear()
+        self._absorbed, self._settled = np.zeros(0, ABSORBED), np.zeros(0, np.bool_)
+        self._columns = {name: column for name, column in self._columns.items() if column.strides != (0,)}
+
     def held(self) -> Held:
-        """The table of all packets. Nothing may be added behind that."""
+        """The table of all packets, good until others are added."""
         columns = {name: self.column(name) for name in self._columns} or _no_columns()
         quotes = np.concatenate([np.zeros(0, QUOTE), *self._quotes])
         if len(quotes):
@@ -201,7 +212,7 @@ def slimmed(packets: Packets) -> Packets:
     return Packets(columns, packets.quotes)
 
 
-def _renumbered(rows: NDArray[np.int32]) -> tuple[NDArray[np.int32], Ints]:
+def renumbered(rows: NDArray[np.int32]) -> tuple[NDArray[np.int32], Ints]:
     """Rows of a smaller table that holds only those that are named, in that order; -1 stays."""
     named = rows >= 0
     fresh = np.full(len(rows), -1, np.int32)

@@ -14,7 +14,6 @@ from backscatter.capture.reader import open_capture
 from backscatter.decode.columns import PLACE_BITS, Packets
 from backscatter.decode.decoder import Decoder
 from backscatter.errors import CaptureError
-from backscatter.flow.build import flow_portions, flow_rows
 from backscatter.flow.builder import FlowBuilder, in_order
 from backscatter.flow.census import Census, Losses, Tally
 from backscatter.flow.held import slimmed
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     from backscatter.capture.reader import Reader
     from backscatter.capture.record import Damage
     from backscatter.flow.build import Built
-    from backscatter.flow.conversation import Traffic
 
 #: How far (ns) a file may begin before the one that it follows has ended: packets are stamped before they are written,
 #: so at a rotation a few of them cross.
@@ -205,7 +203,7 @@ class _Flows:
         self._losses = Losses()
         self._built: list[Built] = []
         self._take = take
-        self._builder = FlowBuilder(self._give if take else self._keep)
+        self._builder = FlowBuilder(self._keep)
 
     def add(self, packets: Packets, number: int) -> None:
         """Take packets of a piece with a number."""
@@ -232,16 +230,12 @@ class _Flows:
         without_packets = tuple(replace(piece, tables=()) for piece in pieces)
         return SensorFlows(self._sensor, table, censuses, without_packets, self._builder.late)
 
-    def _keep(self, packets: Packets, traffic: Traffic) -> None:
-        built = flow_rows(packets, traffic)
+    def _keep(self, built: Built) -> None:
         self._losses.add(built[0])
-        self._built.append(built)
-
-    def _give(self, packets: Packets, traffic: Traffic) -> None:
-        assert self._take
-        for built in flow_portions(packets, traffic):
-            self._losses.add(built[0])
+        if self._take:
             self._take(self._table(*built))
+        else:
+            self._built.append(built)
 
     def _table(self, rows: NDArray[np.void], quotes: NDArray[np.void]) -> FlowTable:
         scopes, tunnels = self._decoder.scopes.values, self._decoder.tunnels.values

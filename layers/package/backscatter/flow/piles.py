@@ -1,0 +1,255 @@
+"""Packets dealt into piles by conversation: all packets of a tuple lie on one pile, whichever side sent them.
+
+Flows are built pile by pile. A pile fits into a core's own cache, where a capture does not; piles have nothing to do
+with each other, so that several cores work on several; and what does not fit into memory waits on disk, in a file
+without a name that is gone with the process. Where there is no room on disk, memory takes its place.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from backscatter.decode.columns import QUOTE
+from backscatter.flow.held import ABSORBED, Held, renumbered
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from io import FileIO
+
+    from numpy.typing import NDArray
+
+    from backscatter.flow.runs import Ints
+
+    Bytes = bytes | NDArray[np.uint8]
+
+#: Packets of a pile that are worked on in a core's own cache, if packets are dealt evenly.
+PILE_PACKETS = 1 << 16
+
+#: Piles of a capture whose length is not known yet.
+PILES = 128
+
+#: Odd constants from the digits of pi: they only spread tuples, results never depend on them.
+_MIX = np.uint64(0x243F6A8885A308D3)
+_STIR = np.uint64(0x9E3779B97F4A7C15)
+_HALF = np.uint64(32)
+
+#: Packets that are told their piles at a time.
+_STRETCH = 1 << 15
+
+
+def piles_of(packets: Held, piles: int) -> NDArray[np.uint32]:
+    """The number of each packet's pile, below `piles`, which is at most 2**16: the same for both ways of a tuple."""
+    numbers = np.empty(len(packets), np.uint32)
+    for begin in range(0, len(packets), _STRETCH):
+        some = slice(begin, begin + _STRETCH)
+        mixed = _end(packets, "src", some)
+        mixed += _end(packets, "dst", some)
+        mixed ^= mixed >> _HALF
+        mixed *= _STIR
+        mixed >>= np.uint64(48)
+        mixed *= np.uint64(piles)
+        np.right_shift(mixed, np.uint64(16), out=numbers[some], casting="unsafe")
+    return numbers
+
+
+def _end(packets: Held, side: str, some: slice) -> NDArray[np.uint64]:
+    """One end of each packet's tuple, stirred."""
+    mixed = packets[f"{side}_port"][some].astype(np.uint64)
+    mixed <<= _HALF
+    mixed ^= packets[f"{side}_lo"][some]
+    high = packets[f"{side}_hi"]
+    if high.strides != (0,) or high[0]:
+        mixed ^= high[some] * _STIR
+    mixed *= _MIX
+    mixed ^= mixed >> _HALF
+    return mixed
+
+
+class _Form(NamedTuple):
+    """How the packets of a lot are written: columns one behind the other, the widest first, so that each is aligned.
+
+    varying   dtype of each column that is written, and how many bytes of every packet stand before it
+    constant  the other columns, in one value each
+    size      bytes of a packet
+    """
+
+    varying: dict[str, tuple[np.dtype[Any], int]]
+    constant: dict[str, Any]
+    size: int
+
+    @classmethod
+    def of(cls, columns: Mapping[str, NDArray[Any]]) -> _Form:
+        wide = sorted(columns.items(), key=lambda column: -column[1].itemsize)
+        varying, size = {}, 0
+        for name, column in wide:
+            if column.strides != (0,):
+                varying[name] = column.dtype, size
+                size += column.itemsize
+        return cls(varying, {name: column[0] for name, column in wide if column.strides == (0,)}, size)
+
+
+class _Chunk(NamedTuple):
+    """The packets of one pile of one lot: how many, how many quotes and rows of ABSORBED they have, and their bytes."""
+
+    form: _Form
+    packets: int
+    quotes: int
+    absorbed: int
+    kept: tuple[int, int] | bytes
+
+
+class Piles:
+    """Packets by pile, numbered from 0. What is put on a pile lies behind what was there."""
+
+    def __init__(self, piles: int = PILES, *, on_disk: bool = True) -> None:
+        self._spool = _Spool(on_disk=on_disk)
+        self._piles: list[list[_Chunk]] = [[] for _ in range(piles)]
+
+    def __len__(self) -> int:
+        return len(self._piles)
+
+    def numbers(self) -> list[int]:
+        """The piles that have any packets."""
+        return [number for number, chunks in enumerate(self._piles) if chunks]
+
+    def deal(self, lot: Held) -> None:
+        """Put packets on their piles; those of a pile keep their order."""
+        if not len(lot):
+            return
+        number = piles_of(lot, len(self._piles))
+        ends = np.cumsum(np.bincount(number, minlength=len(self._piles)))
+        bits = len(lot).bit_length()
+        order = number.astype(np.int64) << bits
+        order |= np.arange(len(lot))
+        order.sort()
+        order &= (1 << bits) - 1
+        self._put(lot.only(order), ends)
+
+    def put(self, number: int, packets: Held) -> None:
+        """Put packets on one pile, all of which have to belong there."""
+        if len(packets):
+            ends = np.zeros(len(self._piles), np.int64)
+            ends[number:] = len(packets)
+            self._put(packets, ends)
+
+    def take(self, number: int) -> Held:
+        """The packets of a pile, which is empty then. Several threads may take several piles."""
+        chunks, self._piles[number] = self._piles[number], []
+        return _joined([(chunk, self._spool.read(chunk.kept)) for chunk in chunks])
+
+    def _put(self, dealt: Held, ends: Ints) -> None:
+        """Write packets that lie in the order of their piles, which end at `ends`."""
+        settled = dealt.settled if dealt.settled.any() else np.broadcast_to(np.False_, len(dealt))
+        form = _Form.of({**dealt.columns, _SETTLED: settled})
+        written = [settled if name == _SETTLED else dealt[name] for name in form.varying]
+        tables = (("quote", dealt.quotes), ("absorbed", dealt.absorbed))
+        rows_before = [np.searchsorted(_owners(dealt[name], table), ends) for name, table in tables]
+        begin = quoted = absorbed = 0
+        for pile, end, *(quotes, rows) in zip(self._piles, *map(np.ndarray.tolist, (ends, *rows_before)), strict=True):
+            if end > begin:
+                pieces = [column[begin:end].data for column in written]
+                pieces += [dealt.quotes[quoted:quotes].data, dealt.absorbed[absorbed:rows].data]
+                kept = self._spool.write(b"".join(pieces))
+                pile.append(_Chunk(form, end - begin, quotes - quoted, rows - absorbed, kept))
+            begin, quoted, absorbed = end, quotes, rows
+
+
+#: What says of packets whether they are settled, among their columns.
+_SETTLED = "settled"
+
+
+def _owners(row: NDArray[np.int32], table: NDArray[np.void]) -> Ints:
+    """The packets that have a row in a table, whose rows lie in their order."""
+    return np.flatnonzero(row >= 0) if len(table) else np.zeros(0, np.int64)
+
+
+def _joined(chunks: Sequence[tuple[_Chunk, Bytes]]) -> Held:
+    """The packets of some chunks, one behind the other."""
+    count = sum(chunk.packets for chunk, _ in chunks)
+    first = chunks[0][0].form
+    columns = {name: _column(name, chunks, count) for name in (*first.varying, *first.constant)}
+    settled = columns.pop(_SETTLED)
+    tables = []
+    for name, dtype in (("quote", QUOTE), ("absorbed", ABSORBED)):
+        tables.append(_table(name, dtype, chunks))
+        if len(tables[-1]):
+            columns[name], _ = renumbered(columns[name])
+    quotes, absorbed = tables
+    if len(quotes):
+        quotes["packet"] = np.flatnonzero(columns["quote"] >= 0)
+    return Held(columns, quotes, absorbed, settled.copy())
+
+
+def _column(name: str, chunks: Sequence[tuple[_Chunk, Bytes]], count: int) -> NDArray[Any]:
+    """A column of all chunks; in the room of one value if it holds only one."""
+    alone = [chunk.form.constant.get(name) for chunk, _ in chunks]
+    if alone[0] is not None and all(value == alone[0] for value in alone):
+        return np.broadcast_to(alone[0], count)
+    parts = []
+    for (chunk, data), value in zip(chunks, alone, strict=True):
+        if value is None:
+            dtype, before = chunk.form.varying[name]
+            parts.append(np.frombuffer(data, dtype, chunk.packets, before * chunk.packets))
+        else:
+            parts.append(np.full(chunk.packets, value))
+    return np.concatenate(parts)
+
+
+def _table(name: str, dtype: np.dtype[np.void], chunks: Sequence[tuple[_Chunk, Bytes]]) -> NDArray[np.void]:
+    """The quotes, or what was absorbed, of all chunks."""
+    octets = [np.zeros(0, np.uint8)]
+    for chunk, data in chunks:
+        begin = chunk.form.size * chunk.packets
+        middle = begin + chunk.quotes * QUOTE.itemsize
+        octets.append(np.frombuffer(data, np.uint8)[slice(begin, middle) if name == "quote" else slice(middle, None)])
+    return np.concatenate(octets).view(dtype)
+
+
+class _Spool:
+    """Bytes put away: in a file without a name, or in memory where there is to be none, or no room for it."""
+
+    def __init__(self, *, on_disk: bool) -> None:
+        self._on_disk = on_disk
+        self._file: FileIO | None = None
+        self._reading = threading.Lock()
+        self._end = 0
+
+    def write(self, data: bytes) -> tuple[int, int] | bytes:
+        """Put bytes away; returns what `read` has to be given for them."""
+        if not self._on_disk:
+            return data
+        left = memoryview(data)
+        try:
+            if self._file is None:
+                self._file = tempfile.TemporaryFile(prefix="backscatter-", buffering=0)  # noqa: SIM115 - as long as this
+                weakref.finalize(self, self._file.close)
+            self._file.seek(self._end)
+            while left:
+                left = left[self._file.write(left) :]
+        except OSError:  # no directory for it, or no room
+            self._on_disk = False
+            return data
+        self._end += len(data)
+        return self._end - len(data), len(data)
+
+    def read(self, kept: tuple[int, int] | bytes) -> Bytes:
+        """The bytes put away. Any thread may ask."""
+        if isinstance(kept, bytes):
+            return kept
+        begin, size = kept
+        data = np.empty(size, np.uint8)
+        left = data.data
+        with self._reading:
+            assert self._file is not None
+            self._file.seek(begin)
+            while left:
+                got = self._file.readinto(left)
+                if not got:
+                    raise OSError(f"the temporary file of packets ends before byte {begin + size}")
+                left = left[got:]
+        return data

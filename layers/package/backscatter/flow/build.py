@@ -159,7 +159,7 @@ def _sided(halves: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     sided = (
         (f"{side}_{name}", column[at::2]) for at, side in enumerate(("src", "dst")) for name, column in halves.items()
     )
-    return {name: column for name, column in sided if column.any()}
+    return {name: column for name, column in sided if column.max(initial=0) or column.min(initial=0)}
 
 
 class OfTcp(NamedTuple):

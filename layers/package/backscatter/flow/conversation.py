@@ -195,8 +195,10 @@ def _compact_key(packets: Packets, index: slice | Ints) -> tuple[list[NDArray[np
     src = packets["src_lo"][index] << _SIXTEEN | packets["src_port"][index]
     dst = packets["dst_lo"][index] << _SIXTEEN | packets["dst_port"][index]
     forward = src <= dst
-    forward |= one_way
-    lower, upper = np.where(forward, src, dst), np.where(forward, dst, src)
+    lower, upper = np.minimum(src, dst), np.maximum(src, dst)
+    if len(only := np.flatnonzero(one_way & ~forward)):
+        forward[only] = True
+        lower[only], upper[only] = src[only], dst[only]
     lower <<= _SIXTEEN
     lower |= packets["scope"][index]
     upper <<= _SIXTEEN

@@ -33,8 +33,8 @@ class Shape:
     def only(self, flows: Bools) -> Shape:
         """Of the flows that a mask picks, which keep their order."""
         halves = np.repeat(flows, 2)
-        packets = np.repeat(halves, self.length)
-        return Shape(self.packet[packets], self.pos[packets], self.length[halves])
+        packets = np.flatnonzero(np.repeat(halves, self.length))
+        return Shape(self.packet.take(packets), self.pos.take(packets), self.length[halves])
 
 
 class Halves:
@@ -58,12 +58,12 @@ class Halves:
         self.begin: Ints = self.end - shape.length
         self.present: Ints = np.flatnonzero(shape.length)
         self.start: Ints = self.begin[self.present]
-        self.flags: NDArray[np.uint8] = packets["flags"][index]
-        self.seq: NDArray[np.uint32] = packets["seq"][index]
-        self.ack: NDArray[np.uint32] = packets["ack"][index]
-        self.window: NDArray[np.uint16] = packets["window"][index]
-        self.payload: Ints = packets["payload"][index].astype(np.int64, copy=False)
-        self.opaque: Bools = (packets["traits"][index] & NO_FLAGS) != 0
+        self.flags: NDArray[np.uint8] = packets["flags"].take(index)
+        self.seq: NDArray[np.uint32] = packets["seq"].take(index)
+        self.ack: NDArray[np.uint32] = packets["ack"].take(index)
+        self.window: NDArray[np.uint16] = packets["window"].take(index)
+        self.payload: Ints = packets["payload"].take(index).astype(np.int64, copy=False)
+        self.opaque: Bools = (packets["traits"].take(index) & NO_FLAGS) != 0
         self.control: Ints = np.flatnonzero(self.flags & (SYN | FIN | RST))
 
     def only(self, flows: Bools) -> Halves:
@@ -93,7 +93,7 @@ class Halves:
 
     def first(self, index: Ints) -> Ints:
         """Of some packets in order, each half's first, for the halves that have one, in the order of halves."""
-        return index[run_starts(self.half[index])]
+        return index[np.flatnonzero(run_starts(self.half[index]))]
 
     def at(self, index: Ints, values: NDArray[Any], default: int = 0) -> NDArray[Any]:
         """The values of one packet a half, as an array over all halves."""

@@ -90,7 +90,9 @@ class Held(Packets):
     def only(self, index: Ints) -> Held:
         """Some of the packets, in that order, with their quotes and what they absorbed."""
         columns = {
-            name: np.broadcast_to(column[:1], len(index)) if column.strides == (0,) and len(index) else column[index]
+            name: np.broadcast_to(column[0], len(index))
+            if column.strides == (0,) and len(column)
+            else column.take(index)
             for name, column in self.columns.items()
         }
         quotes, absorbed = self.quotes[:0], self.absorbed[:0]

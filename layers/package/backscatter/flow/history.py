@@ -44,6 +44,8 @@ _FLAGS, _WINDOW, _AGAIN, _GAP = range(4)
 
 _LETTER_BITS = 7
 
+_POWERS = 10 ** np.arange(19, dtype=np.int64)
+
 
 @dataclass(frozen=True, slots=True)
 class Unruly:
@@ -59,8 +61,10 @@ def histories(halves: Halves, ends: Endpoints, unruly: Unruly | None) -> NDArray
     letters: list[Ints] = []
 
     def write(letter: str, flow: Ints, owner: Ints, pos: Ints, turn: int) -> None:
-        spelled = np.where(owner & 1, ord(letter.lower()), ord(letter))
-        letters.append(((flow << pos_bits | pos) << 2 | turn) << _LETTER_BITS | spelled)
+        # lower case is 32 behind upper case
+        spelled = (owner & 1) << 5
+        spelled |= turn << _LETTER_BITS | ord(letter)
+        letters.append((flow << pos_bits | pos) << (2 + _LETTER_BITS) | spelled)
 
     pos_bits = int(halves.pos.max(initial=1)).bit_length()
     for letter, index in _flag_letters(halves, ends).items():
@@ -101,7 +105,8 @@ def _spelled(letters: Ints, pos_bits: int, flows: int) -> NDArray[np.bytes_]:
 def _scaled(owner: Ints, index: Ints) -> Ints:
     """Of the indices that the owners gathered, in order, each owner's 1st, 10th, 100th, ..."""
     count = rank_in_run(owner[index]) + 1
-    return index[np.isin(count, 10 ** np.arange(19, dtype=np.int64))]
+    scaled: Ints = index[_POWERS[np.searchsorted(_POWERS, count)] == count]
+    return scaled
 
 
 def _flag_letters(halves: Halves, ends: Endpoints) -> dict[str, Ints]:

@@ -55,7 +55,9 @@ def orderly(halves: Halves, told: Bools, first_told: Ints) -> Orderly:
     """
     segments, beyond = np.zeros(halves.count, np.int64), np.zeros(halves.count, np.int64)
     known = np.zeros(halves.count, np.bool_)
-    known[halves.half[np.flatnonzero((halves.flags & RST) == 0)]] = True
+    known[halves.present] = True
+    if len(resets := np.flatnonzero(halves.flags & RST)):
+        known &= halves.counted(resets) < halves.shape.length
     spoken = known.reshape(-1, 2)
     mutual = spoken[:, 0] & spoken[:, 1]
     length = halves.payload.astype(np.uint32)
@@ -75,8 +77,8 @@ def orderly(halves: Halves, told: Bools, first_told: Ints) -> Orderly:
     origin[halves.present] = halves.seq[halves.start]
     told = told & np.repeat(tried.repeat(2), halves.shape.length)
     by_other = np.repeat(origin.reshape(-1, 2)[:, ::-1].reshape(-1), halves.shape.length)
-    acked = np.where(told, halves.ack - by_other, np.uint32(0))
-    settled &= ~_acked_too_early(halves, acked, length, tried)
+    acked = (halves.ack - by_other) * told
+    settled &= ~(tried & _acked_too_early(halves, acked, length))
     top = halves.reduced(np.maximum, acked)
     first = first_told[told[first_told]]
     beyond[halves.half[first]] = top[halves.half[first]] - acked[first].astype(np.int64)
@@ -134,25 +136,24 @@ def _shaken(halves: Halves) -> Bools:
     return shaken
 
 
-def _acked_too_early(halves: Halves, acked: NDArray[np.uint32], length: NDArray[np.uint32], tried: Bools) -> Bools:
-    """Flows with an ack of bytes that were not captured before it.
+def _acked_too_early(halves: Halves, acked: NDArray[np.uint32], length: NDArray[np.uint32]) -> Bools:
+    """Flows with an ack of bytes that were not captured before it. Means nothing for those that are not tried.
 
-    In the order of time, what a side has sent so far is a running sum, because its segments follow each other.
+    In the order of time, what a side has sent so far is a running sum, because its segments follow each other. Sums run
+    on from flow to flow and wrap: within a flow they are far from that.
     """
-    index = np.flatnonzero(np.repeat(tried.repeat(2), halves.shape.length))
-    flow = halves.half[index] >> 1
-    order = index[order_within(flow, halves.pos[index])]
-    half = halves.half[order]
-    sent = length[order].astype(np.int64)
-    by_dst = np.where(half & 1, sent, 0)
-    both, dst = np.cumsum(sent), np.cumsum(by_dst)
+    order = order_within(halves.half >> 1, halves.pos)
+    half, sent = halves.half[order], length[order]
+    is_dst = (half & 1).astype(np.uint32)
+    by_dst = sent * is_dst
+    both, dst = np.cumsum(sent, dtype=np.uint32), np.cumsum(by_dst, dtype=np.uint32)
+    other = dst + (both - dst - dst) * is_dst
     start = np.flatnonzero(run_starts(half >> 1))
-    other = np.where(half & 1, both - dst, dst)
+    before = np.zeros((halves.count // 2, 2), np.uint32)
     of_flow = half[start] >> 1
-    before = np.zeros((len(tried), 2), np.int64)
     before[of_flow, 0] = (dst - by_dst)[start]
     before[of_flow, 1] = (both - dst - sent + by_dst)[start]
-    early = acked[order] > other - before.reshape(-1)[half]
+    early = np.flatnonzero(acked[order] > other - before.reshape(-1)[half])
     return _flows_of(halves, order[early])
 
 

@@ -35,9 +35,9 @@ def side_columns(packets: Packets, shape: Shape) -> dict[str, NDArray[Any]]:
         return whole
 
     def reduced(by: np.ufunc, name: str) -> NDArray[Any]:
-        return dense(by.reduceat(packets[name][shape.packet], start))
+        return dense(by.reduceat(packets[name].take(shape.packet), start))
 
-    ttl = packets["ttl"][shape.packet]
+    ttl = packets["ttl"].take(shape.packet)
     ttl_low, ttl_high, count = ttl, ttl, shape.length
     more, absorbed = absorbed_by(packets, shape.packet)
     if len(more):

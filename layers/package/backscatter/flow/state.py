@@ -151,8 +151,8 @@ def _resets(
     early = by_fin & is_first & (again < other)
     # FIN+RST of a side that had not got beyond its SYN passes through CLOSED, so a FIN can turn it back too.
     through_closed = (close_flags & (FIN | RST)) == (FIN | RST)
-    through_closed &= np.isin(before_close, (INACTIVE, SYN_SENT, SYN_ACK_SENT))
-    healing = by_fin & np.isin(before_close, (PARTIAL, ESTABLISHED))
+    through_closed &= before_close <= SYN_ACK_SENT
+    healing = by_fin & ((before_close == PARTIAL) | (before_close == ESTABLISHED))
     healed = is_first & (early | through_closed) & healing[:, ::-1]
     reset_from = np.where((close != NEVER) & ~by_fin, close, NEVER)
     reset_from = np.where(early, again, reset_from)
@@ -215,13 +215,16 @@ def _codes() -> NDArray[np.uint8]:
 
 _CODES = _codes()
 
+#: Letters that say more than a SYN or an RST.
+_SPEAKS = np.isin(np.arange(256), tuple(b"HAFGIQ"))
+
 
 def _only_syn_before_rst(histories: NDArray[np.bytes_]) -> Bools:
     """Which histories match Zeek's pattern S[^HAFGIQ]*R.*: src began with SYN and said nothing else before its RST."""
     letters = histories.view(np.uint8).reshape(len(histories), histories.itemsize)
     only: Bools = letters[:, 0] == ord("S")
     letters = letters[only]
-    rst, other = letters == ord("R"), np.isin(letters, tuple(b"HAFGIQ"))
+    rst, other = letters == ord("R"), _SPEAKS[letters]
     before = ~other.any(axis=1) | (rst.argmax(axis=1) < other.argmax(axis=1))
     only[only] = rst.any(axis=1) & before
     return only

@@ -58,7 +58,7 @@ def alike(halves: Halves) -> Alike | None:
     words = _words(halves, short)
     original = _originals(words)
     # a hash brought them together: what is not alike word by word stands for itself
-    differs = np.flatnonzero((words != words[original]).any(axis=1))
+    differs = np.flatnonzero(np.logical_or.reduce([column != column[original] for column in words.T]))
     original[differs] = differs
     few = np.ones(flows, np.bool_)
     few[short] = original == np.arange(len(short))
@@ -91,12 +91,12 @@ def _words(halves: Halves, short: Ints) -> Words:
     begin, ours = halves.begin[0::2][short], length[0::2][short]
     count = ours + length[1::2][short]
     step = np.arange(SHORT)
-    at = begin[:, None] + np.where(step < count[:, None], step, 0)
+    at = begin[:, None] + np.minimum(step, count[:, None] - 1)
     words = np.empty((len(short), 1 + 2 * SHORT), np.uint64)
     words[:, 0] = _order(halves.pos[at], count) << 6 | ours << 3 | count
     words[:, 1:] = _packet_words(halves).view("V16")[:, 0][at].view(np.uint64)
     for nth in range(1, SHORT):
-        words[count <= nth, 1 + 2 * nth : 3 + 2 * nth] = 0
+        words[:, 1 + 2 * nth : 3 + 2 * nth] *= (count > nth)[:, None]
     return words
 
 
@@ -111,7 +111,7 @@ def _packet_words(halves: Halves) -> NDArray[np.uint32]:
     words = np.empty((len(flags), 4), np.uint32)
     words[:, 0] = halves.seq - rulers[halves.half]
     words[:, 1] = halves.ack - rulers[halves.half ^ 1]
-    words[(flags & (ACK | RST)) != ACK, 1] = 0  # it means nothing there
+    words[:, 1] *= (flags & (ACK | RST)) == ACK  # it means nothing elsewhere
     words[:, 2] = halves.payload
     traits = (halves.window == 0).view(np.uint8) | halves.opaque.view(np.uint8) << np.uint8(1)
     # a closed port's answer has the number 0 itself

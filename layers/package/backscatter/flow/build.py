@@ -148,22 +148,25 @@ def _columns(packets: Packets, shape: Shape, head: Ints) -> dict[str, NDArray[An
     columns["history"][is_tcp], columns["conn_state"][is_tcp] = histories, states
     where = np.flatnonzero(np.repeat(is_tcp, 2))
     for name, column in of_tcp.items():
-        if column.any():
-            halves[name] = np.zeros(len(shape.length), column.dtype)
-            halves[name][where] = column
+        halves[name] = np.zeros(len(shape.length), column.dtype)
+        halves[name][where] = column
     return columns | _sided(halves)
 
 
 def _sided(halves: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """Columns of halves as columns of either side, those that are not zero throughout."""
-    sided = (
-        (f"{side}_{name}", column[at::2]) for at, side in enumerate(("src", "dst")) for name, column in halves.items()
+    return _telling(
+        {f"{side}_{name}": column[at::2] for at, side in enumerate(("src", "dst")) for name, column in halves.items()}
     )
-    return {name: column for name, column in sided if column.max(initial=0) or column.min(initial=0)}
+
+
+def _telling(columns: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """The columns that are not zero throughout."""
+    return {name: column for name, column in columns.items() if column.max(initial=0) or column.min(initial=0)}
 
 
 class OfTcp(NamedTuple):
-    """What only TCP has: histories and conn_states of flows, and columns of halves."""
+    """What only TCP has: histories and conn_states of flows, and columns of halves that are not zero throughout."""
 
     histories: NDArray[np.bytes_]
     states: NDArray[np.uint8]
@@ -183,10 +186,7 @@ def _of_tcp(halves: Halves) -> OfTcp:
         of_all = OfTcp(
             of_some.histories[found.like],
             of_some.states[found.like],
-            {
-                name: column[like] if column.any() else np.zeros(halves.count, column.dtype)
-                for name, column in of_some.columns.items()
-            },
+            {name: column.take(like) for name, column in of_some.columns.items()},
         )
     of_all.columns.update(number_columns(halves, firsts))
     return of_all
@@ -209,4 +209,5 @@ def _worked_out(halves: Halves) -> tuple[OfTcp, Firsts]:
         columns["ack_beyond"][half] = ack_beyond(some)
     ends = endpoints(halves)
     written = histories(halves, ends, unruly)
-    return OfTcp(written, conn_states(ends, written, columns["data"]), columns), first_packets(halves, first)
+    states = conn_states(ends, written, columns["data"])
+    return OfTcp(written, states, _telling(columns)), first_packets(halves, first)

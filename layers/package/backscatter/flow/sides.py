@@ -84,7 +84,9 @@ class Firsts(NamedTuple):
 
     def moved(self, halves: Halves, some: Halves, like: Ints) -> Firsts:
         """As index in `halves`, where each half is like one of `some`: found as far behind its begin."""
-        return Firsts(*(np.where(at[like] < 0, -1, halves.begin + (at - some.begin)[like]) for at in self))
+        nowhere = -1 - len(halves.half)
+        behind = (np.where(at < 0, nowhere, at - some.begin) for at in self)
+        return Firsts(*(np.maximum(halves.begin + those.take(like), -1) for those in behind))
 
 
 def first_packets(halves: Halves, first_told: Ints) -> Firsts:

@@ -11,7 +11,7 @@ from backscatter.flow.build import flow_rows, portions
 from backscatter.flow.conversation import OTHER_IDLE, SECOND, TCP, TCP_IDLE, conversations
 from backscatter.flow.cores import over
 from backscatter.flow.halves import Halves
-from backscatter.flow.held import Gathered, Held, absorb, plain_kept, tcp_kept
+from backscatter.flow.held import Held, absorb, plain_kept, tcp_kept
 from backscatter.flow.orderly import orderly
 from backscatter.flow.piles import PILE_PACKETS, Piles
 from backscatter.flow.sides import first_acks
@@ -34,7 +34,7 @@ REORDERING = 3 * SECOND
 #: packet that stays, so captures of up to this many are looked at once.
 BATCH = 6_000_000
 
-#: Packets that are gathered in memory before they are dealt into piles: about 60 bytes each, twice.
+#: Packets that are gathered in memory before they are put away in piles: about 60 bytes each.
 LOT = 1 << 18
 
 #: Flows of fewer packets are kept whole: hardly any packet of theirs could go.
@@ -73,7 +73,8 @@ class FlowBuilder:
         self._reordering = reordering
         self._batch = batch
         self._lot = lot
-        self._gathered = Gathered(room=lot)
+        self._gathered: list[Held] = []
+        self._waiting = 0  # how many these are
         self._piles: Piles | None = None
         self._held = 0  # packets that were there already when flows were looked at
         self._fresh = 0  # and those that came since
@@ -84,17 +85,15 @@ class FlowBuilder:
 
     def add(self, packets: Packets) -> None:
         """Take more packets; gives away flows that are over, every batch."""
-        packets = _decoded(packets)
-        if not len(packets):
+        held = _flowing(packets)
+        if not len(held):
             return
-        time = packets["time"]
+        time = held["time"]
         self._latest = max(self._latest, int(time.max()))
         self.late += int(np.count_nonzero(time < self._settled_to))
         self._times.append(time[::_SAMPLE].copy())
-        self._fresh += len(packets)
-        self._gathered.add(packets)
-        if len(self._gathered) >= self._lot:
-            self._deal(Piles() if self._piles is None else self._piles)
+        self._fresh += len(held)
+        self._gather(held)
         if self._fresh >= max(self._batch, self._held):
             # A single stray clock must not end every flow: half of a batch is never held for settled.
             halfway = int(np.median(np.concatenate(self._times)))
@@ -103,27 +102,40 @@ class FlowBuilder:
 
     def finish(self) -> None:
         """Give away all flows that are left; nothing comes behind."""
-        if self._piles is None and len(self._gathered) > PILE_PACKETS:
-            self._deal(Piles(-(-len(self._gathered) // PILE_PACKETS), on_disk=False))
+        if self._piles is None and self._waiting > PILE_PACKETS:
+            self._deal(Piles(-(-self._waiting // PILE_PACKETS), on_disk=False))
         self._build(None)
 
+    def _gather(self, packets: Held) -> None:
+        """Put packets by; on their piles, if there are more than a lot of them."""
+        if self._piles is not None:
+            self._piles.deal(packets)
+            return
+        self._gathered.append(packets)
+        self._waiting += len(packets)
+        if self._waiting > self._lot:
+            self._deal(Piles(lot=self._lot))
+
     def _deal(self, piles: Piles) -> None:
+        """Begin with piles."""
         self._piles = piles
-        piles.deal(self._gathered.held())
-        self._gathered.clear()
+        for packets in self._gathered:
+            piles.deal(packets)
+        self._gathered, self._waiting = [], 0
 
     def _build(self, settled_to: int | None) -> None:
         """Give away the flows that are over by then, all for None, and hold on to the packets of the others."""
         self._held = self._fresh = 0
         self._times.clear()
         if self._piles is None:
-            built, held = self._built(self._gathered.held(), settled_to)
+            packets, self._gathered, self._waiting = Held.joined(self._gathered), [], 0
+            built, held = self._built(packets, settled_to)
             self._take(built)
             self._held = len(held)
-            self._gathered = Gathered(held, self._held + self._lot)
+            self._gather(held)
             return
-        self._deal(self._piles)
-        piles, self._piles = self._piles, Piles(len(self._piles))
+        piles, self._piles = self._piles, Piles(lot=self._lot)
+        piles.write()
 
         def work(number: int) -> tuple[int, Built, Held]:
             return number, *self._built(piles.take(number), settled_to)
@@ -137,7 +149,7 @@ class FlowBuilder:
         """The flows that are over by then, and what has to be known of the others."""
         traffic = conversations(packets, packets.settled)
         if settled_to is None:
-            return flow_rows(packets, traffic), Gathered().held()
+            return flow_rows(packets, traffic), Held.joined(())
         live = _may_go_on(packets, traffic, settled_to)
         built = flow_rows(packets, traffic.only(~live))
         packets.settled |= packets["time"] < settled_to
@@ -179,12 +191,11 @@ def in_order(parts: list[Built]) -> Built:
     return whole, quoted[order]
 
 
-def _decoded(packets: Packets) -> Packets:
+def _flowing(packets: Packets) -> Held:
     """Those packets of a table that make flows."""
     ok = packets["status"] == OK
-    if ok.all():
-        return packets
-    return Held.of(packets).only(np.flatnonzero(ok))
+    held = Held.of(packets)
+    return held if ok.all() else held.only(np.flatnonzero(ok))
 
 
 def _may_go_on(packets: Held, traffic: Traffic, settled_to: int) -> Bools:
@@ -218,7 +229,7 @@ def _condensed(packets: Held, traffic: Traffic, brief: int) -> Held:
             absorb(packets, some, keep)
             kept.append(np.stack((some.pos[keep], some.packet[keep])))
     if not kept:
-        return Gathered().held()
+        return Held.joined(())
     pos, packet = np.concatenate(kept, axis=1)
     return packets.only(packet[np.argsort(pos)])
 

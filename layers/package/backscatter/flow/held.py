@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backscatter.decode.columns import ACK, CWR, ECE, PACKET, PSH, QUOTE, URG, Packets
+from backscatter.decode.columns import ACK, CWR, ECE, PSH, QUOTE, URG, Packets
 from backscatter.flow.runs import run_starts
 from backscatter.flow.table import PLACES
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from backscatter.flow.halves import Halves, Shape
@@ -65,7 +67,7 @@ _NARROW = {
     "payload": np.dtype(np.int32),
 }
 
-_NONE_ABSORBED = np.full(1, -1, np.int32)
+_ALL_MARKS = 2**64 - 1
 
 _SUMS = ("packets", "data", "acks", "segments")
 
@@ -83,9 +85,40 @@ class Held(Packets):
 
     @classmethod
     def of(cls, packets: Packets) -> Held:
-        """A table as it was decoded."""
-        columns = {**packets.columns, "absorbed": np.broadcast_to(np.int32(-1), len(packets))}
+        """A table as it was decoded, in as little room as its values need."""
+        columns = {name: _narrowed(name, column) for name, column in slimmed(packets).columns.items()}
+        columns["absorbed"] = np.broadcast_to(np.int32(-1), len(packets))
         return cls(columns, packets.quotes, np.zeros(0, ABSORBED), np.zeros(len(packets), np.bool_))
+
+    @classmethod
+    def joined(cls, tables: Sequence[Held]) -> Held:  # type: ignore[override]
+        """The tables one behind the other, in memory of their own."""
+        if not tables:
+            return cls.of(Packets.empty(0))
+        count = sum(map(len, tables))
+        columns = {}
+        for name in tables[0].columns:
+            some = [table[name] for table in tables]
+            alone = all(column.strides == (0,) and column[0] == some[0][0] for column in some)
+            columns[name] = np.broadcast_to(some[0][0], count) if alone else np.concatenate(some)
+        return cls.numbered(
+            columns,
+            np.concatenate([table.quotes for table in tables]),
+            np.concatenate([table.absorbed for table in tables]),
+            np.concatenate([table.settled for table in tables]),
+        )
+
+    @classmethod
+    def numbered(
+        cls, columns: dict[str, NDArray[Any]], quotes: NDArray[np.void], absorbed: NDArray[np.void], settled: Bools
+    ) -> Held:
+        """A table of packets whose quotes, and what they absorbed, stand in their order: these are numbered anew."""
+        if len(quotes):
+            columns["quote"] = renumbered(columns["quote"])
+            quotes["packet"] = np.flatnonzero(columns["quote"] >= 0)
+        if len(absorbed):
+            columns["absorbed"] = renumbered(columns["absorbed"])
+        return cls(columns, quotes, absorbed, settled)
 
     def only(self, index: Ints) -> Held:
         """Some of the packets, in that order, with their quotes and what they absorbed."""
@@ -95,113 +128,13 @@ class Held(Packets):
             else column.take(index)
             for name, column in self.columns.items()
         }
-        quotes, absorbed = self.quotes[:0], self.absorbed[:0]
-        if len(self.quotes):
-            columns["quote"], quoted = renumbered(columns["quote"])
-            # opaque items: NumPy would copy them field by field
-            quotes = self.quotes.view(f"V{QUOTE.itemsize}")[quoted].view(QUOTE)
-            quotes["packet"] = np.flatnonzero(columns["quote"] >= 0)
-        if len(self.absorbed):
-            columns["absorbed"], absorbing = renumbered(columns["absorbed"])
-            absorbed = self.absorbed[absorbing]
-        return Held(columns, quotes, absorbed, self.settled[index])
-
-
-class Gathered:
-    """Packets one behind the other, in columns with room for more: each packet is copied once, and lies nowhere twice.
-
-    There is room for the first packets, and for `room` as soon as others follow: memory that was never written to costs
-    next to nothing. A column that holds one value has room for one.
-    """
-
-    def __init__(self, held: Held | None = None, room: int = 0) -> None:
-        self._length, self._room, self._wanted = 0, 0, room
-        self._columns: dict[str, NDArray[Any]] = {}
-        self._quotes: list[NDArray[np.void]] = []
-        self._quoted = 0
-        self._absorbed, self._settled = np.zeros(0, ABSORBED), np.zeros(0, np.bool_)
-        if held is not None and len(held):
-            self._room = room
-            self.add(held)
-            self._absorbed, self._settled = held.absorbed, held.settled
-
-    def __len__(self) -> int:
-        return self._length
-
-    def column(self, name: str) -> NDArray[Any]:
-        """One column of all packets so far."""
-        return self._columns[name][: self._length]
-
-    def add(self, packets: Packets) -> None:
-        """Put packets behind the others."""
-        begin, end = self._length, self._length + len(packets)
-        if end > self._room:
-            self._room = max(end, self._wanted if begin else 0, 2 * self._room)
-            self._columns = {name: self._moved(name) for name in self._columns}
-        for name in PACKET:
-            values = packets[name]
-            if name == "quote" and len(packets.quotes):
-                values = np.where(values >= 0, values + np.int32(self._quoted), values)
-            self._put(name, begin, end, values)
-        self._put("absorbed", begin, end, packets["absorbed"] if isinstance(packets, Held) else _NONE_ABSORBED)
-        self._quotes.append(packets.quotes)
-        self._quoted += len(packets.quotes)
-        self._length = end
-
-    def clear(self) -> None:
-        """Forget all packets; others may be put in their room."""
-        self._length = self._quoted = 0
-        self._quotes.clear()
-        self._absorbed, self._settled = np.zeros(0, ABSORBED), np.zeros(0, np.bool_)
-        self._columns = {name: column for name, column in self._columns.items() if column.strides != (0,)}
-
-    def held(self) -> Held:
-        """The table of all packets, good until others are added."""
-        columns = {name: self.column(name) for name in self._columns} or _no_columns()
-        quotes = np.concatenate([np.zeros(0, QUOTE), *self._quotes])
+        quotes, absorbed = self.quotes, self.absorbed
         if len(quotes):
-            quotes["packet"] = np.flatnonzero(columns["quote"] >= 0)
-        settled = np.zeros(self._length, np.bool_)
-        settled[: len(self._settled)] = self._settled
-        return Held(columns, quotes, self._absorbed, settled)
-
-    def _put(self, name: str, begin: int, end: int, values: NDArray[Any]) -> None:
-        mine = self._columns.get(name)
-        if mine is None:
-            mine = self._columns[name] = self._begun(name, values)
-        elif name in _NARROW and mine.dtype != values.dtype and not _fits(values, mine.dtype):
-            mine = self._columns[name] = self._moved(name, values.dtype)
-        elif mine.strides == (0,) and not (values == mine[0]).all():
-            whole = self._columns[name] = np.empty(self._room, mine.dtype)
-            whole[:begin] = mine[0]
-            mine = whole
-        if mine.strides != (0,):
-            mine[begin:end] = values
-
-    def _begun(self, name: str, values: NDArray[Any]) -> NDArray[Any]:
-        """A column for values of which these are the first, in as little room as they need."""
-        if name in _OFTEN_ONE and len(values) and (values == values[0]).all():
-            return np.broadcast_to(values[0], self._room)
-        narrow = _NARROW.get(name)
-        return np.empty(self._room, narrow if narrow is not None and _fits(values, narrow) else values.dtype)
-
-    def _moved(self, name: str, dtype: np.dtype[Any] | None = None) -> NDArray[Any]:
-        """The column with more room, or with more room for each value."""
-        mine = self._columns[name]
-        if mine.strides == (0,):
-            return np.broadcast_to(mine[0], self._room)
-        larger = np.empty(self._room, dtype or mine.dtype)
-        larger[: self._length] = mine[: self._length]
-        return larger
-
-
-def _fits(values: NDArray[Any], dtype: np.dtype[Any]) -> bool:
-    bounds = np.iinfo(dtype)
-    return not len(values) or (int(values.min()) >= bounds.min and int(values.max()) <= bounds.max)
-
-
-def _no_columns() -> dict[str, NDArray[Any]]:
-    return {name: np.zeros(0, form) for name, (form, _) in PACKET.items()} | {"absorbed": np.zeros(0, np.int32)}
+            # opaque items: NumPy would copy them field by field
+            quotes = quotes.view(f"V{QUOTE.itemsize}")[_rows(columns["quote"])].view(QUOTE)
+        if len(absorbed):
+            absorbed = absorbed[_rows(columns["absorbed"])]
+        return Held.numbered(columns, quotes, absorbed, self.settled[index])
 
 
 def slimmed(packets: Packets) -> Packets:
@@ -214,12 +147,28 @@ def slimmed(packets: Packets) -> Packets:
     return Packets(columns, packets.quotes)
 
 
-def renumbered(rows: NDArray[np.int32]) -> tuple[NDArray[np.int32], Ints]:
-    """Rows of a smaller table that holds only those that are named, in that order; -1 stays."""
-    named = rows >= 0
+def _narrowed(name: str, column: NDArray[Any]) -> NDArray[Any]:
+    """The column in 32 bits, if it is one that seldom needs more and does not."""
+    narrow = _NARROW.get(name)
+    if narrow is None or column.dtype == narrow or not len(column):
+        return column
+    bounds = np.iinfo(narrow)
+    fits = int(column.max()) <= bounds.max and int(column.min()) >= bounds.min
+    return column.astype(narrow) if fits else column
+
+
+def renumbered(rows: NDArray[np.int32]) -> NDArray[np.int32]:
+    """The column of a smaller table that holds only the rows that are named, in that order; -1 stays."""
+    named = np.flatnonzero(rows >= 0)
     fresh = np.full(len(rows), -1, np.int32)
-    fresh[named] = np.arange(int(np.count_nonzero(named)))
-    return fresh, rows[named].astype(np.int64)
+    fresh[named] = np.arange(len(named), dtype=np.int32)
+    return fresh
+
+
+def _rows(column: NDArray[np.int32]) -> Ints:
+    """The rows that are named."""
+    named: Ints = column[np.flatnonzero(column >= 0)].astype(np.int64)
+    return named
 
 
 def absorbed_by(packets: Packets, index: Ints) -> tuple[Ints, NDArray[np.void]]:
@@ -297,14 +246,19 @@ def absorb(packets: Held, shape: Shape, keep: Bools) -> None:
     for name in ("payload", "ip_bytes"):
         packets.columns[name] = packets[name].astype(np.int64, copy=False)
         packets[name][taker] += np.add.reduceat(packets[name][given], start)
-    packets["speech"][taker] |= np.bitwise_or.reduceat(packets["speech"][given], start)
-    if packets["names"].strides != (0,):
-        packets["names"][taker] |= np.bitwise_or.reduceat(packets["names"][given], start)
-    packets["flags"][taker] |= np.bitwise_or.reduceat(packets["flags"][given] & _MERE, start)
-    if packets["absorbed"].strides == (0,):
-        packets.columns["absorbed"] = packets["absorbed"].copy()
-    packets["absorbed"][taker] = len(packets.absorbed) + np.arange(len(taker))
+    for name, bits in (("speech", 0xFF), ("names", _ALL_MARKS), ("flags", _MERE)):
+        more = np.bitwise_or.reduceat(packets[name][given] & packets[name].dtype.type(bits), start)
+        if more.any():
+            _own_column(packets, name)[taker] |= more
+    _own_column(packets, "absorbed")[taker] = len(packets.absorbed) + np.arange(len(taker))
     packets.absorbed = np.concatenate((packets.absorbed, mine))
+
+
+def _own_column(packets: Held, name: str) -> NDArray[Any]:
+    """A column that may be written to."""
+    if packets[name].strides == (0,):
+        packets.columns[name] = packets[name].copy()
+    return packets[name]
 
 
 def _own(packets: Held, index: Ints) -> NDArray[np.void]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from backscatter.decode.columns import QUOTE
-from backscatter.flow.held import ABSORBED, Held, renumbered
+from backscatter.flow.held import ABSORBED, Held
 from backscatter.flow.runs import sorted_order
 
 if TYPE_CHECKING:
@@ -41,10 +41,6 @@ _HALF = np.uint64(32)
 
 #: Packets that are told their piles at a time.
 _STRETCH = 1 << 15
-
-#: Packets that are dealt at a time, as bits: their columns stay in a core's own cache while packets are picked from
-#: all over them.
-_WINDOW_BITS = 16
 
 
 def piles_of(packets: Held, piles: int) -> NDArray[np.uint32]:
@@ -88,14 +84,19 @@ class _Form(NamedTuple):
     size: int
 
     @classmethod
-    def of(cls, columns: Mapping[str, NDArray[Any]]) -> _Form:
-        wide = sorted(columns.items(), key=lambda column: -column[1].itemsize)
-        varying, size = {}, 0
-        for name, column in wide:
-            if column.strides != (0,):
-                varying[name] = column.dtype, size
-                size += column.itemsize
-        return cls(varying, {name: column[0] for name, column in wide if column.strides == (0,)}, size)
+    def of(cls, tables: Sequence[Mapping[str, NDArray[Any]]]) -> _Form:
+        constant, varying, size = {}, {}, 0
+        for name in tables[0]:
+            columns = [table[name] for table in tables]
+            if all(column.strides == (0,) and column[0] == columns[0][0] for column in columns):
+                constant[name] = columns[0][0]
+            else:
+                varying[name] = np.result_type(*(column.dtype for column in columns))
+        aligned = {}
+        for name, dtype in sorted(varying.items(), key=lambda column: -column[1].itemsize):
+            aligned[name] = dtype, size
+            size += dtype.itemsize
+        return cls(aligned, constant, size)
 
 
 class _Chunk(NamedTuple):
@@ -111,9 +112,13 @@ class _Chunk(NamedTuple):
 class Piles:
     """Packets by pile, numbered from 0. What is put on a pile lies behind what was there."""
 
-    def __init__(self, piles: int = PILES, *, on_disk: bool = True) -> None:
+    def __init__(self, piles: int = PILES, *, lot: int = 0, on_disk: bool = True) -> None:
+        """`lot` packets are put away together."""
         self._spool = _Spool(on_disk=on_disk)
         self._piles: list[list[_Chunk]] = [[] for _ in range(piles)]
+        self._lot = lot
+        self._dealt: list[_Dealt] = []
+        self._waiting = 0
 
     def __len__(self) -> int:
         return len(self._piles)
@@ -122,49 +127,79 @@ class Piles:
         """The piles that have any packets."""
         return [number for number, chunks in enumerate(self._piles) if chunks]
 
-    def deal(self, lot: Held) -> None:
-        """Put packets on their piles; those of a pile keep their order."""
-        if not len(lot):
+    def deal(self, packets: Held) -> None:
+        """Put packets on their piles, behind what lies there. They should be few enough to stay in a core's cache."""
+        if not len(packets):
             return
-        piles, stretch = len(self._piles), np.arange(len(lot)) >> _WINDOW_BITS
-        number = stretch * piles + piles_of(lot, piles)
-        ends = np.cumsum(np.bincount(number, minlength=(int(stretch[-1]) + 1) * piles))
-        self._put(lot.only(sorted_order(number)), ends.reshape(-1, piles))
+        number = piles_of(packets, len(self._piles))
+        ends = np.cumsum(np.bincount(number, minlength=len(self._piles)))
+        self._dealt.append(_Dealt(packets.only(sorted_order(number)), ends))
+        self._waiting += len(packets)
+        if self._waiting >= self._lot:
+            self.write()
+
+    def write(self) -> None:
+        """Put away what was dealt; before that, nobody may take it."""
+        dealt, self._dealt, self._waiting = self._dealt, [], 0
+        if dealt:
+            self._write(dealt)
 
     def put(self, number: int, packets: Held) -> None:
         """Put packets on one pile, all of which have to belong there."""
         if len(packets):
-            ends = np.zeros((1, len(self._piles)), np.int64)
-            ends[0, number:] = len(packets)
-            self._put(packets, ends)
+            ends = np.zeros(len(self._piles), np.int64)
+            ends[number:] = len(packets)
+            self._write([_Dealt(packets, ends)])
 
     def take(self, number: int) -> Held:
         """The packets of a pile, which is empty then. Several threads may take several piles."""
         chunks, self._piles[number] = self._piles[number], []
         return _joined([(chunk, self._spool.read(chunk.kept)) for chunk in chunks])
 
-    def _put(self, dealt: Held, ends: Ints) -> None:
-        """Write packets that lie in the order of their piles, window by window; `ends` is (windows, piles)."""
-        settled = dealt.settled if dealt.settled.any() else np.broadcast_to(np.False_, len(dealt))
-        form = _Form.of({**dealt.columns, _SETTLED: settled})
-        columns = [settled if name == _SETTLED else dealt[name] for name in form.varying]
-        packets = _stretches(ends)
-        quotes = _stretches(np.searchsorted(_owners(dealt["quote"], dealt.quotes), ends))
-        absorbed = _stretches(np.searchsorted(_owners(dealt["absorbed"], dealt.absorbed), ends))
+    def _write(self, parts: Sequence[_Dealt]) -> None:
+        tables = [{**part.packets.columns, _SETTLED: part.settled} for part in parts]
+        form = _Form.of(tables)
+        columns = [[_whole(table[name], dtype) for table in tables] for name, (dtype, _) in form.varying.items()]
+        packets = _stretches([part.ends for part in parts])
+        quotes = _stretches([np.searchsorted(_owners(part.packets["quote"]), part.ends) for part in parts])
+        absorbed = _stretches([np.searchsorted(_owners(part.packets["absorbed"]), part.ends) for part in parts])
         for pile, some, quoting, absorbing in zip(self._piles, packets, quotes, absorbed, strict=True):
             count = _length(some)
-            if count:
-                pieces = [column[begin:end].data for column in columns for begin, end in some]
-                pieces += [dealt.quotes[begin:end].data for begin, end in quoting]
-                pieces += [dealt.absorbed[begin:end].data for begin, end in absorbing]
-                kept = self._spool.write(b"".join(pieces))
-                pile.append(_Chunk(form, count, _length(quoting), _length(absorbing), kept))
+            if not count:
+                continue
+            pieces = [
+                part[begin:end].data for column in columns for part, (begin, end) in zip(column, some, strict=True)
+            ]
+            for part, (begin, end) in zip(parts, quoting, strict=True):
+                pieces.append(part.packets.quotes[begin:end].data)
+            for part, (begin, end) in zip(parts, absorbing, strict=True):
+                pieces.append(part.packets.absorbed[begin:end].data)
+            kept = self._spool.write(b"".join(pieces))
+            pile.append(_Chunk(form, count, _length(quoting), _length(absorbing), kept))
 
 
-def _stretches(ends: Ints) -> list[list[tuple[int, int]]]:
-    """Of each pile where it begins and ends in every window; `ends` is (windows, piles)."""
-    begins = np.append(0, ends.reshape(-1)[:-1]).reshape(ends.shape)
-    return [list(zip(*pile, strict=True)) for pile in zip(begins.T.tolist(), ends.T.tolist(), strict=True)]
+class _Dealt(NamedTuple):
+    """Packets in the order of their piles, each of which ends at one of `ends`."""
+
+    packets: Held
+    ends: Ints
+
+    @property
+    def settled(self) -> NDArray[np.bool_]:
+        """Whether packets are settled, in the room of one value where none is."""
+        settled = self.packets.settled
+        return settled if settled.any() else np.broadcast_to(np.False_, len(settled))
+
+
+def _whole(column: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """A column side by side, in a form that others may need."""
+    return np.ascontiguousarray(column, dtype)
+
+
+def _stretches(ends: Sequence[Ints]) -> list[tuple[tuple[int, int], ...]]:
+    """Of each pile where it begins and ends in every part."""
+    bounds = [zip([0, *part[:-1].tolist()], part.tolist(), strict=True) for part in ends]
+    return list(zip(*bounds, strict=True))
 
 
 def _length(stretches: Sequence[tuple[int, int]]) -> int:
@@ -175,9 +210,9 @@ def _length(stretches: Sequence[tuple[int, int]]) -> int:
 _SETTLED = "settled"
 
 
-def _owners(row: NDArray[np.int32], table: NDArray[np.void]) -> Ints:
+def _owners(row: NDArray[np.int32]) -> Ints:
     """The packets that have a row in a table, whose rows lie in their order."""
-    return np.flatnonzero(row >= 0) if len(table) else np.zeros(0, np.int64)
+    return np.zeros(0, np.int64) if row.strides == (0,) and row[0] < 0 else np.flatnonzero(row >= 0)
 
 
 def _joined(chunks: Sequence[tuple[_Chunk, Bytes]]) -> Held:
@@ -185,16 +220,8 @@ def _joined(chunks: Sequence[tuple[_Chunk, Bytes]]) -> Held:
     count = sum(chunk.packets for chunk, _ in chunks)
     first = chunks[0][0].form
     columns = {name: _column(name, chunks, count) for name in (*first.varying, *first.constant)}
-    settled = columns.pop(_SETTLED)
-    tables = []
-    for name, dtype in (("quote", QUOTE), ("absorbed", ABSORBED)):
-        tables.append(_table(name, dtype, chunks))
-        if len(tables[-1]):
-            columns[name], _ = renumbered(columns[name])
-    quotes, absorbed = tables
-    if len(quotes):
-        quotes["packet"] = np.flatnonzero(columns["quote"] >= 0)
-    return Held(columns, quotes, absorbed, settled.copy())
+    settled = columns.pop(_SETTLED).copy()
+    return Held.numbered(columns, _table("quote", QUOTE, chunks), _table("absorbed", ABSORBED, chunks), settled)
 
 
 def _column(name: str, chunks: Sequence[tuple[_Chunk, Bytes]], count: int) -> NDArray[Any]:

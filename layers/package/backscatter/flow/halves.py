@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backscatter.decode.columns import FIN, NO_FLAGS, RST, SYN
+from backscatter.decode.columns import ACK, FIN, NO_FLAGS, RST, SYN
 from backscatter.flow.runs import run_starts
 
 if TYPE_CHECKING:
@@ -44,6 +44,9 @@ class Halves:
     half     the half of each packet
     begin    where each half's packets begin; `present` are the halves that have any, `start` where these begin
     control  index of the packets with SYN, FIN or RST
+    data     whether a packet has payload
+    bare     whether it is a pure ACK: SYN, FIN, RST off, no payload
+    sent     payload of each half
     opaque   whether a packet's flags are unknown
     """
 
@@ -65,6 +68,10 @@ class Halves:
         self.payload: Ints = packets["payload"].take(index).astype(np.int64, copy=False)
         self.opaque: Bools = (packets["traits"].take(index) & NO_FLAGS) != 0
         self.control: Ints = np.flatnonzero(self.flags & (SYN | FIN | RST))
+        self.data: Bools = self.payload > 0
+        self.bare: Bools = (self.flags & (SYN | FIN | RST | ACK)) == ACK
+        self.bare &= ~self.data
+        self.sent: Ints = self.reduced(np.add, self.payload)
 
     def only(self, flows: Bools) -> Halves:
         """The halves of the flows that a mask picks, numbered anew."""

@@ -124,9 +124,8 @@ def _flag_letters(halves: Halves, ends: Endpoints) -> dict[str, Ints]:
     fin = index[control == FIN]
     fin_at = halves.seq[fin] + halves.payload[fin].astype(np.uint32)
     rst = index[control == RST]
-    data = halves.payload > 0
-    silent = ~data & ((halves.flags & ACK) != 0)
-    data[index] = silent[index] = False
+    data = halves.data.copy()
+    data[index] = False
     return {
         "S": syn[~syn_ack],
         "H": syn[syn_ack],
@@ -135,7 +134,7 @@ def _flag_letters(halves: Halves, ends: Endpoints) -> dict[str, Ints]:
         "I": halves.first(index[torn]),
         "Q": halves.first(index[several & ~torn]),
         "D": halves.first(np.flatnonzero(data)),
-        "A": halves.first(np.flatnonzero(silent)),
+        "A": halves.first(np.flatnonzero(halves.bare)),
     }
 
 

@@ -64,8 +64,9 @@ def orderly(halves: Halves, told: Bools, first_told: Ints) -> Orderly:
     length += (halves.flags >> np.uint8(1) & np.uint8(1)) + (halves.flags & np.uint8(1))
     torn = _torn(halves, length)
     torn_flow = _flows_of(halves, np.flatnonzero(torn))
-    torn_flow |= halves.reduced(np.add, halves.payload).reshape(-1, 2).max(axis=1, initial=0) >= _MUCH
-    torn_flow |= halves.reduced(np.minimum, halves.payload).reshape(-1, 2).min(axis=1, initial=0) < 0
+    torn_flow |= halves.sent.reshape(-1, 2).max(axis=1, initial=0) >= _MUCH
+    if halves.payload.min(initial=0) < 0:
+        torn_flow |= halves.reduced(np.minimum, halves.payload).reshape(-1, 2).min(axis=1) < 0
     alone = _alone(halves, told, torn)
     shaken = _shaken(halves)
     tried = mutual & ~torn_flow & shaken
@@ -123,7 +124,7 @@ def _alone(halves: Halves, told: Bools, torn: Bools) -> Bools:
     # what was sent again has payload, and lies in a half with a tear
     half_torn = np.zeros(halves.count, np.bool_)
     half_torn[halves.half[np.flatnonzero(torn)]] = True
-    half_torn &= halves.reduced(np.maximum, halves.payload) > 0
+    half_torn &= halves.sent != 0
     return ~(unruly | half_torn.reshape(-1, 2).any(axis=1))
 
 

@@ -125,10 +125,9 @@ def tcp_columns(halves: Halves) -> dict[str, NDArray[Any]]:
     quiet = ~(rst | fin)
     synack, bare_rst = control[syn & ack & quiet], control[rst & ~(ack | syn | fin)]
     resets = control[rst & ack & ~(syn | fin)]
-    data = halves.payload > 0
+    data = halves.data.copy()
     data[control[rst]] = False
-    pure_ack = ((halves.flags & (SYN | FIN | RST | ACK)) == ACK) & (halves.payload == 0)
-    counts = tally(data, halves.begin, halves.end), tally(pure_ack, halves.begin, halves.end)
+    counts = tally(data, halves.begin, halves.end), tally(halves.bare, halves.begin, halves.end)
     more, absorbed = absorbed_by(halves.packets, halves.shape.packet)
     for column, name in zip(counts, ("data", "acks"), strict=True):
         np.add.at(column, halves.half[more], absorbed[name])

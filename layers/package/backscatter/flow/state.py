@@ -83,7 +83,7 @@ def endpoints(halves: Halves) -> Endpoints:
     says_syn = ((opener & (SYN | ACK)) == SYN) | late
 
     # The responder's answer is its first packet, but Zeek skips bare ones while the originator's SYN stands unanswered.
-    substance = halves.payload > 0
+    substance = halves.data.copy()
     substance[control] = True
     speaks = halves.first(np.flatnonzero(substance))
     speaking = halves.at(speaks, halves.pos[speaks], NEVER).reshape(-1, 2)[:, 1]

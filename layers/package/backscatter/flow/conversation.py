@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -94,12 +94,12 @@ def conversations(packets: Packets, settled: Bools | None = None) -> Traffic:
     keys = _keys(packets, taken)
     runs, forward = _grouped(keys), keys.forward
     del keys
-    _split(packets, taken, forward, runs, settled)
-    at = np.flatnonzero(runs.new_half)
+    found = _Found.of(runs)
+    if _split(packets, taken, forward, runs, found, settled):
+        found = _Found.of(runs)
+    at, first, head = found.at, found.first, found.head
     length = np.diff(np.append(at, count))
-    first = runs.order[at]
     new_flow = runs.new_flow[at]
-    head = np.minimum.reduceat(first, np.flatnonzero(new_flow))
     flow = np.cumsum(new_flow, dtype=np.int64) - 1
     # A flow's number is the rank of its first packet, and the packets are in time order already.
     flows = len(head)
@@ -239,6 +239,27 @@ class _Runs:
     new_chain: Bools
 
 
+class _Found(NamedTuple):
+    """What runs begin with.
+
+    at     where halves begin in the order of the runs
+    begin  which of these begin a flow
+    first  number, in the order of time, of each half's first packet
+    head   the same of each flow
+    """
+
+    at: Ints
+    begin: Ints
+    first: Ints
+    head: Ints
+
+    @classmethod
+    def of(cls, runs: _Runs) -> _Found:
+        at = np.flatnonzero(runs.new_half)
+        first, begin = runs.order[at], np.flatnonzero(runs.new_flow[at])
+        return cls(at, begin, first, np.minimum.reduceat(first, begin))
+
+
 def _grouped(keys: _Keys) -> _Runs:
     """Equal keys brought together, and of each the packets of either direction, which keep their order.
 
@@ -287,17 +308,18 @@ def _changes(columns: NDArray[np.uint64], order: Ints) -> Bools:
     return changes
 
 
-def _split(packets: Packets, taken: Ints | None, forward: Bools, runs: _Runs, settled: Bools | None) -> None:
+def _split(
+    packets: Packets, taken: Ints | None, forward: Bools, runs: _Runs, found: _Found, settled: Bools | None
+) -> bool:
     """Split tuples into flows where they fell silent or were used again; see `conversations` for the rule.
 
     Few tuples can have been: those whose packets span more than the time-out, and those with a SYN behind a FIN or
-    RST. Only their packets are looked at one after the other.
+    RST. Only their packets are looked at one after the other. Returns whether there were any.
     """
-    heads = np.flatnonzero(runs.new_flow)
-    splits = _fell_silent(packets, taken, runs) | _may_be_used_again(packets, taken, runs, heads)
+    splits = _fell_silent(packets, taken, runs, found) | _may_be_used_again(packets, taken, runs, found)
     if not splits.any():
-        return
-    length = np.diff(np.append(heads, len(runs.order)))
+        return False
+    length = np.diff(np.append(found.at[found.begin], len(runs.order)))
     where = np.flatnonzero(np.repeat(splits, length))
     tuples = np.repeat(np.arange(np.count_nonzero(splits)), length[splits])
     part = runs.order[where]
@@ -314,35 +336,35 @@ def _split(packets: Packets, taken: Ints | None, forward: Bools, runs: _Runs, se
     runs.new_chain[where] = run_starts(chain[by_half])
     runs.new_flow[where] = run_starts(flow)
     runs.new_half[where] = run_starts(flow << 1 | forward[part])
+    return True
 
 
-def _fell_silent(packets: Packets, taken: Ints | None, runs: _Runs) -> Bools:
+def _fell_silent(packets: Packets, taken: Ints | None, runs: _Runs, found: _Found) -> Bools:
     """Tuples whose packets span more than the time-out."""
-    at = np.flatnonzero(runs.new_half)
-    begins = np.flatnonzero(runs.new_flow[at])
-    silent = np.zeros(len(begins), np.bool_)
+    first = found.head
+    silent = np.zeros(len(first), np.bool_)
     time = packets["time"] if taken is None else packets["time"][taken]
     whole = _elapsed(time[:1], time[-1:])[0]  # they stand in the order of time
     if whole <= OTHER_IDLE:
         return silent
-    first = np.minimum.reduceat(runs.order[at], begins)
     is_tcp = packets["proto"][first if taken is None else taken[first]] == TCP
-    last = np.append(at[1:], len(runs.order)) - 1
-    last = np.maximum.reduceat(runs.order[last], begins)
-    some = np.flatnonzero(~is_tcp) if whole <= TCP_IDLE else np.arange(len(begins))
+    last = np.append(found.at[1:], len(runs.order)) - 1
+    last = np.maximum.reduceat(runs.order[last], found.begin)
+    some = np.flatnonzero(~is_tcp) if whole <= TCP_IDLE else np.arange(len(first))
     idle = np.where(is_tcp[some], TCP_IDLE, OTHER_IDLE).astype(np.uint64)
     silent[some] = _elapsed(time[first[some]], time[last[some]]) > idle
     return silent
 
 
-def _may_be_used_again(packets: Packets, taken: Ints | None, runs: _Runs, heads: Ints) -> Bools:
-    """Tuples of TCP with a SYN behind a FIN or RST; `heads` is where tuples begin."""
-    again = np.zeros(len(heads), np.bool_)
+def _may_be_used_again(packets: Packets, taken: Ints | None, runs: _Runs, found: _Found) -> Bools:
+    """Tuples of TCP with a SYN behind a FIN or RST."""
+    again = np.zeros(len(found.head), np.bool_)
     flags = packets["flags"] if taken is None else packets["flags"][taken]
     # others have no flags
     is_end, is_syn = (flags & (FIN | RST)) != 0, (flags & (SYN | ACK | RST | FIN)) == SYN
-    if not is_end.any() or not is_syn.any():
-        return again
+    if not is_end.any() or np.count_nonzero(is_syn) == np.count_nonzero(is_syn[found.head]):
+        return again  # every SYN begins its tuple
+    heads = found.at[found.begin]
     told = is_end.view(np.uint8) | is_syn.view(np.uint8) << np.uint8(1)
     told = told[runs.order]
     some = np.flatnonzero(told)
@@ -352,8 +374,7 @@ def _may_be_used_again(packets: Packets, taken: Ints | None, runs: _Runs, heads:
     first_end = np.full(len(heads), len(flags))
     np.minimum.at(first_end, tuples[ends], order[ends])
     again[tuples[syns][order[syns] > first_end[tuples[syns]]]] = True
-    first = runs.order[heads]
-    again &= packets["proto"][first if taken is None else taken[first]] == TCP
+    again &= packets["proto"][found.head if taken is None else taken[found.head]] == TCP
     return again
 
 

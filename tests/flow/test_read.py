@@ -189,7 +189,7 @@ def test_the_median_gap_of_many_packets_is_taken_of_some_of_them(monkeypatch):
 
 
 def test_flows_that_are_taken_as_they_end_are_those_of_the_table(monkeypatch):
-    monkeypatch.setattr("backscatter.flow.builder.PILE_PACKETS", 8)
+    monkeypatch.setattr("backscatter.flow.piles.PILE_PACKETS", 8)
     records = [
         (1_700_000_000_000_000_000 + 1000 * n, ether(packet))
         for n in range(20)

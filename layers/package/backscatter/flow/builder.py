@@ -13,7 +13,7 @@ from backscatter.flow.cores import over
 from backscatter.flow.halves import Halves
 from backscatter.flow.held import Held, absorb, plain_kept, tcp_kept
 from backscatter.flow.orderly import orderly
-from backscatter.flow.piles import PILE_PACKETS, Piles
+from backscatter.flow.piles import Piles, piles_for
 from backscatter.flow.sides import first_acks
 from backscatter.flow.table import FLOW
 
@@ -102,8 +102,8 @@ class FlowBuilder:
 
     def finish(self) -> None:
         """Give away all flows that are left; nothing comes behind."""
-        if self._piles is None and self._waiting > PILE_PACKETS:
-            self._deal(Piles(-(-self._waiting // PILE_PACKETS), on_disk=False))
+        if self._piles is None and (number := piles_for(self._waiting)) > 1:
+            self._deal(Piles(number, on_disk=False))
         self._build(None)
 
     def _gather(self, packets: Held) -> None:
@@ -137,13 +137,13 @@ class FlowBuilder:
         piles, self._piles = self._piles, Piles(lot=self._lot)
         piles.write()
 
-        def work(number: int) -> tuple[int, Built, Held]:
-            return number, *self._built(piles.take(number), settled_to)
+        def work(numbers: list[int]) -> tuple[Built, Held]:
+            return self._built(piles.take(numbers), settled_to)
 
-        for number, built, held in over(piles.numbers(), work, worth=True):
+        for built, held in over(piles.groups(), work, worth=True):
             self._take(built)
             self._held += len(held)
-            self._piles.put(number, held)
+            self._piles.deal(held)
 
     def _built(self, packets: Held, settled_to: int | None) -> tuple[Built, Held]:
         """The flows that are over by then, and what has to be known of the others."""

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 #: Packets of a pile that are worked on in a core's own cache, if packets are dealt evenly.
 PILE_PACKETS = 1 << 16
 
+#: Packets that are dealt together at least: fewer are not worth the while.
+DEALT = 1 << 15
+
 #: Piles of a capture whose length is not known yet.
 PILES = 96
 
@@ -41,6 +44,11 @@ _HALF = np.uint64(32)
 
 #: Packets that are told their piles at a time.
 _STRETCH = 1 << 15
+
+
+def piles_for(packets: int) -> int:
+    """How many piles so many packets make."""
+    return -(-packets // PILE_PACKETS)
 
 
 def piles_of(packets: Held, piles: int) -> NDArray[np.uint32]:
@@ -117,43 +125,55 @@ class Piles:
         self._spool = _Spool(on_disk=on_disk)
         self._piles: list[list[_Chunk]] = [[] for _ in range(piles)]
         self._lot = lot
+        self._coming: list[Held] = []
         self._dealt: list[_Dealt] = []
-        self._waiting = 0
+        self._few = self._waiting = 0  # how many packets are coming, and dealt
 
-    def __len__(self) -> int:
-        return len(self._piles)
-
-    def numbers(self) -> list[int]:
-        """The piles that have any packets."""
-        return [number for number, chunks in enumerate(self._piles) if chunks]
+    def groups(self) -> list[list[int]]:
+        """The piles that have any packets, small ones together."""
+        groups: list[list[int]] = []
+        room = 0
+        for number, chunks in enumerate(self._piles):
+            count = sum(chunk.packets for chunk in chunks)
+            if count and count > room:
+                groups.append([])
+                room = PILE_PACKETS
+            if count:
+                groups[-1].append(number)
+                room -= count
+        return groups
 
     def deal(self, packets: Held) -> None:
         """Put packets on their piles, behind what lies there. They should be few enough to stay in a core's cache."""
+        self._coming.append(packets)
+        self._few += len(packets)
+        if self._few >= DEALT:
+            self._deal()
+        if self._waiting >= self._lot:
+            self.write()
+
+    def _deal(self) -> None:
+        coming, self._coming, self._few = self._coming, [], 0
+        packets = coming[0] if len(coming) == 1 else Held.joined(coming)
         if not len(packets):
             return
         number = piles_of(packets, len(self._piles))
         ends = np.cumsum(np.bincount(number, minlength=len(self._piles)))
         self._dealt.append(_Dealt(packets.only(sorted_order(number)), ends))
         self._waiting += len(packets)
-        if self._waiting >= self._lot:
-            self.write()
 
     def write(self) -> None:
         """Put away what was dealt; before that, nobody may take it."""
+        self._deal()
         dealt, self._dealt, self._waiting = self._dealt, [], 0
         if dealt:
             self._write(dealt)
 
-    def put(self, number: int, packets: Held) -> None:
-        """Put packets on one pile, all of which have to belong there."""
-        if len(packets):
-            ends = np.zeros(len(self._piles), np.int64)
-            ends[number:] = len(packets)
-            self._write([_Dealt(packets, ends)])
-
-    def take(self, number: int) -> Held:
-        """The packets of a pile, which is empty then. Several threads may take several piles."""
-        chunks, self._piles[number] = self._piles[number], []
+    def take(self, numbers: Sequence[int]) -> Held:
+        """The packets of some piles, which are empty then. Several threads may take several piles."""
+        chunks = [chunk for number in numbers for chunk in self._piles[number]]
+        for number in numbers:
+            self._piles[number] = []
         return _joined([(chunk, self._spool.read(chunk.kept)) for chunk in chunks])
 
     def _write(self, parts: Sequence[_Dealt]) -> None:

@@ -35,7 +35,7 @@ PILE_PACKETS = 1 << 16
 DEALT = 1 << 15
 
 #: Piles of a capture whose length is not known yet.
-PILES = 96
+PILES = 64
 
 #: Odd constants from the digits of pi: they only spread tuples, results never depend on them.
 _MIX = np.uint64(0x243F6A8885A308D3)

@@ -38,10 +38,9 @@ def plainly(data, at, form, most):
 
 def in_lanes(data, at, form, most):
     data = bytearray(data)
-    places, end = walk_records(data, at, form, most)
-    return [
-        (place, *head) for place, head in zip(places.tolist(), heads(data, places, form.head).tolist(), strict=True)
-    ], end
+    run = walk_records(data, at, form, most)
+    assert np.array_equal(run.heads, heads(data, run.places, form.head))
+    return [(place, *head) for place, head in zip(run.places.tolist(), run.heads.tolist(), strict=True)], run.at
 
 
 @pytest.fixture(autouse=True)
@@ -124,9 +123,9 @@ def test_a_sound_capture_is_hardly_walked_singly(form, many_short_lanes):
     singly = lanes._singly
 
     def counting(*arguments):
-        places, at = singly(*arguments)
-        walked.append(len(places))
-        return places, at
+        run = singly(*arguments)
+        walked.append(len(run.places))
+        return run
 
     many_short_lanes.setattr(lanes, "_singly", counting)
     data = b"".join(records(form, random.Random(1), 5000, lies=0))
@@ -144,9 +143,9 @@ def test_a_capture_that_lies_everywhere_takes_linear_time():
     def seconds(count):
         data, at, began = bytearray(stretch * count), 0, time.process_time()
         while at < len(data):
-            places, at = walk_records(data, at, form, 10**9)
-            assert len(places) == 63
-            at += 16
+            run = walk_records(data, at, form, 10**9)
+            assert len(run.places) == 63
+            at = run.at + 16
         return time.process_time() - began
 
     seconds(10)

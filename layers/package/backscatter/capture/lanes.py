@@ -8,6 +8,8 @@ that comes from the buffer's beginning arrives exactly at its start. What no lan
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
     Places = NDArray[np.int64]
     Mask = NDArray[np.bool_]
+    Heads = NDArray[Any]
 
 #: Records walked singly before lanes are worth setting up.
 FIRST = 256
@@ -29,18 +32,18 @@ GROWTH = 8
 #: Lanes walked in step, and the records that each should have at least.
 MOST_LANES, LEAST_RECORDS = 512, 64
 
-#: Steps that all lanes take before it is looked whether they have arrived.
-STEPS = 16
+#: Steps that all lanes take before it is looked whether they have arrived, and how many times the steps that are to be
+#: expected they take at most: what is longer is walked singly.
+STEPS, UNEVEN = 16, 8
 
 #: Plausible headers that make a chain, and the places looked at before a lane is given up.
 CHAIN, TRIES = 4, 16
 
 
 class Step(NamedTuple):
-    """How a record's size is told, if it is believed: by 32 bits at `length_at`, plus `more`, and at least `least`."""
+    """How a record's size is told, if it is believed: by a field of its head, plus `more`, and at least `least`."""
 
-    form: str
-    length_at: int
+    field: str
     more: int
     least: int
 
@@ -49,14 +52,18 @@ class Records(Protocol):
     """A container's records, as far as a walk has to know them."""
 
     @property
+    def head(self) -> np.dtype[np.void]:
+        """The fields that a record begins with."""
+
+    @property
     def step(self) -> Step:
         """How a record's size is told."""
 
     def size(self, data: bytearray, at: int) -> int:
         """Bytes of the record at `at`; 0 if the walk must not pass it, or it is not whole."""
 
-    def sound(self, data: bytearray, places: Places) -> Mask:
-        """Which of `places`, all with room for the least record, hold records of other than size 0."""
+    def sound(self, data: bytearray, heads: Heads, ends: Places) -> Mask:
+        """Which `heads` are of records of other than size 0, if they end at `ends`, which may be anywhere."""
 
     def mark(self, data: bytearray, at: int) -> tuple[bytes, int]:
         """Bytes that the records near the one at `at` are likely to have, and how far from their beginning."""
@@ -65,83 +72,132 @@ class Records(Protocol):
         """Bytes of what may be a record at each place, since it has the mark and makes sense; 0 where it does not."""
 
 
-def walk_records(data: bytearray, start: int, records: Records, most: int) -> tuple[Places, int]:
-    """Indices of the records from `start` on, at most `most`, and the index behind the last.
+class Run(NamedTuple):
+    """Records that follow each other in a buffer.
 
-    The walk ends early before a record of size 0.
+    places  int64, index of each
+    heads   the fields that each begins with
+    at      index behind the last
     """
-    places, at = _singly(data, start, records, min(most, FIRST))
-    pieces, found, goes_on = [places], len(places), len(places) == FIRST
+
+    places: Places
+    heads: Heads
+    at: int
+
+    def first(self, count: int) -> Run:
+        """The run without what is behind its first `count` records."""
+        if count >= len(self.places):
+            return self
+        return Run(self.places[:count], self.heads[:count], int(self.places[count]))
+
+
+@dataclass(slots=True)
+class Trust:
+    """How many records, of how many bytes, were walked since anything was a lie; in the buffers before this one too."""
+
+    records: int = 0
+    size: int = 0
+
+
+def walk_records(data: bytearray, start: int, records: Records, most: int, trust: Trust | None = None) -> Run:
+    """The records from index `start` on, at most `most`.
+
+    The walk ends early before a record of size 0. It begins slowly unless there is `trust`, which it adds to.
+    """
+    trust = trust or Trust()
+    runs, at, found, goes_on = list[Run](), start, 0, True
     while goes_on and found < most:
-        until = min(len(data), at + GROWTH * (at - start))
-        places, at, goes_on = _stretch(data, at, until, records, (at - start) // found, found)
-        pieces.append(places)
-        found += len(places)
-    places = np.concatenate(pieces)
-    if found > most:
-        places, at = places[:most], int(places[most])
-    return places, at
+        if trust.records < FIRST:
+            run = _singly(data, at, records, min(most, FIRST))
+            goes_on = len(run.places) == FIRST
+        else:
+            mean = trust.size // trust.records
+            until = min(len(data), at + GROWTH * trust.size, at + 2 * mean * (most - found))
+            # where there are no lanes they are looked for ever more seldom
+            run, goes_on = _stretch(data, at, until, records, mean, max(FIRST, found))
+        runs.append(run)
+        found += len(run.places)
+        trust.records += len(run.places)
+        trust.size += run.at - at
+        at = run.at
+    places, heads = runs[0].places, runs[0].heads
+    if len(runs) > 1:
+        places, heads = np.concatenate([run.places for run in runs]), np.concatenate([run.heads for run in runs])
+    return Run(places, heads.view(records.head), at).first(most)
 
 
-def heads(data: bytearray, places: Places, layout: np.dtype[np.void]) -> NDArray[Any]:
+def heads(data: bytearray, places: Places, layout: np.dtype[np.void]) -> Heads:
     """A copy of the `layout` at each of `places`."""
-    if not len(places):
-        return np.zeros(0, layout)
-    # opaque items: NumPy would copy a structure field by field
-    size = layout.itemsize
-    windows: NDArray[np.void] = np.ndarray((len(data) - size + 1,), f"V{size}", data, strides=(1,))
-    return windows[places].view(layout)
+    return _opaque(data, places, layout.itemsize).view(layout)
 
 
-def _singly(
-    data: bytearray, at: int, records: Records, most: int, stops: Container[int] = frozenset()
-) -> tuple[Places, int]:
+def _opaque(data: bytearray, places: Places, size: int) -> Heads:
+    """The `size` bytes at each of `places`, as items that NumPy copies whole: a structure it copies by its fields."""
+    return _windows(data, size)[places] if len(places) else np.zeros(0, f"V{size}")
+
+
+def _windows(data: bytearray, size: int) -> Heads:
+    return np.ndarray((len(data) - size + 1,), f"V{size}", data, strides=(1,))
+
+
+def _singly(data: bytearray, at: int, records: Records, most: int, stops: Container[int] = frozenset()) -> Run:
     """Walks from `at` record by record, at most `most`, until it arrives at one of `stops` or cannot go on."""
     size_of = records.size
-    places: list[int] = []
-    while len(places) < most and (size := size_of(data, at)):
-        places.append(at)
+    walked: list[int] = []
+    while len(walked) < most and (size := size_of(data, at)):
+        walked.append(at)
         at += size
         if at in stops:
             break
-    return np.array(places, np.int64), at
+    places = np.array(walked, np.int64)
+    return Run(places, _opaque(data, places, records.head.itemsize), at)
 
 
-def _stretch(data: bytearray, at: int, until: int, records: Records, mean: int, found: int) -> tuple[Places, int, bool]:
-    """The records from `at` on towards `until`, the index behind them, and whether the walk can go on.
+def _stretch(data: bytearray, at: int, until: int, records: Records, mean: int, most: int) -> tuple[Run, bool]:
+    """The records from `at` on, up to the first behind `until`, and whether the walk can go on.
 
-    Before there were `found` records of `mean` bytes.
+    Before there were records of `mean` bytes. Where no lanes are found it is at most `most` records.
     """
     starts = _starts(data, at, until, records, min(MOST_LANES, (until - at) // (mean * LEAST_RECORDS)))
     if len(starts) < 2:
-        # where there are no lanes they are looked for ever more seldom
-        places, arrived = _singly(data, at, records, found)
-        return places, arrived, len(places) == found
-    places, arrived = _along(data, starts, records)
-    sound = records.sound(data, places)
+        run = _singly(data, at, records, most)
+        return run, len(run.places) == most
+    opaque, arrived = _along(data, starts, until, records, UNEVEN * (until - at) // (mean * len(starts)))
+    told = opaque.view(records.head)
+    # lanes that lead to each other leave nothing between their records
+    ends = at + np.cumsum(_sizes(told, records.step))
+    run = Run(np.concatenate([starts[:1], ends[:-1]]), opaque, int(ends[-1]))
+    sound = records.sound(data, told, ends)
     if not sound.all():  # what lies behind a lie was made up
-        last = int(np.argmin(sound))
-        return places[:last], int(places[last]), False
-    return places, arrived, arrived == int(starts[-1])
+        return run.first(int(np.argmin(sound))), False
+    return run, arrived and until < len(data)
+
+
+def _sizes(heads: Heads, step: Step) -> Places:
+    """Bytes of the records, if their heads are believed."""
+    sizes: Places = heads[step.field].astype(np.int64)
+    sizes += step.more
+    return sizes if step.more >= step.least else np.maximum(sizes, step.least)
 
 
 def _starts(data: bytearray, at: int, until: int, records: Records, lanes: int) -> Places:
     """Where lanes seem to begin, ascending, the first of them `at`; about as many as `lanes`."""
+    starts = [np.array([at], np.int64)]
     if lanes < 2:
-        return np.array([at], np.int64)
+        return starts[0]
     mark, mark_at = records.mark(data, at)
     step = (until - at) // lanes
-    starts = [np.array([at], np.int64)]
-    # (where to look on, where the lane is given up) of every lane that has no start yet
-    looking = [(begin, begin + step) for begin in range(at + step, until - step + 1, step)]
+    # where to look on, and where the lane is given up, of every lane that has no start yet
+    begins = np.arange(at + step, until - step + 1, step)
+    ends = begins + step
     for _ in range(TRIES):
-        seen = [(data.find(mark, begin + mark_at, end) - mark_at, end) for begin, end in looking]
-        seen = [(place, end) for place, end in seen if place >= 0]
-        places = np.array([place for place, _ in seen], np.int64)
+        seen = map(data.find, repeat(mark), (begins + mark_at).tolist(), ends.tolist())
+        places = np.fromiter(seen, np.int64, len(begins)) - mark_at
+        ends, places = ends[places >= 0], places[places >= 0]
         chains = _are_chains(data, places, mark, records)
         starts.append(places[chains])
-        looking = [(place + 1, end) for (place, end), found in zip(seen, chains.tolist(), strict=True) if not found]
-        if not looking:
+        begins, ends = places[~chains] + 1, ends[~chains]
+        if not len(begins):
             break
     return np.sort(np.concatenate(starts))
 
@@ -158,42 +214,50 @@ def _are_chains(data: bytearray, places: Places, mark: bytes, records: Records) 
     return chains
 
 
-def _along(data: bytearray, starts: Places, records: Records) -> tuple[Places, int]:
-    """The records from the first of `starts` on, and where the walk arrived: at the last of `starts` if it could.
+def _along(data: bytearray, starts: Places, until: int, records: Records, steps: int) -> tuple[Heads, bool]:
+    """The heads of the records from the first of `starts` on, and whether the walk arrived behind `until`.
 
-    Sizes are believed as they stand: behind the first record that is not sound nothing of this holds.
+    Lanes take about so many steps at most. Sizes are believed as they stand: behind the first record that is not sound nothing of this holds.
     """
-    table = _in_step(data, starts, records.step)
-    ends = starts[1:]
-    inside = table < ends
+    ends = np.append(starts[1:], min(until, len(data) - records.head.itemsize + 1))
+    opaque, places = _in_step(data, starts, ends, records, steps)
+    inside = places < ends
     walked = np.count_nonzero(inside, axis=0)
-    arrivals = table[walked, np.arange(len(ends))]
-    if (arrivals == ends).all():
-        return table.T[inside.T], int(ends[-1])
+    arrivals = places[np.minimum(walked, len(places) - 1), np.arange(len(ends))]
+    if (arrivals[:-1] == ends[:-1]).all() and arrivals[-1] >= ends[-1]:
+        return opaque.T[inside[:-1].T], True
     number = {start: lane for lane, start in enumerate(starts.tolist())}
-    pieces, lane, at = [], 0, int(starts[0])
-    while lane < len(ends):
-        pieces.append(table[: walked[lane], lane])
+    pieces, lane, last = [], 0, len(starts) - 1
+    while True:
+        pieces.append(opaque[: walked[lane], lane])
         at = int(arrivals[lane])
+        if lane == last and at >= ends[last]:
+            return np.concatenate(pieces), True
         if at not in number:
-            places, at = _singly(data, at, records, len(data), number)
-            pieces.append(places)
+            run = _singly(data, at, records, len(data), number)
+            pieces.append(run.heads)
+            at = run.at
         if at not in number:
-            break
+            return np.concatenate(pieces), False
         lane = number[at]
-    return np.concatenate(pieces), at
 
 
-def _in_step(data: bytearray, starts: Places, step: Step) -> Places:
-    """Places of records, a column for each lane, down to the start of the next lane or beyond it."""
-    room = step.length_at + 4
-    lengths: NDArray[np.uint32] = np.ndarray((len(data) - room + 1,), step.form, data, step.length_at, (1,))
-    at, ends, last = starts[:-1], starts[1:], len(data) - max(room, step.least)
-    more = np.int64(step.more)
-    rows = [at]
-    while (at < ends).any():
+def _in_step(data: bytearray, starts: Places, ends: Places, records: Records, most: int) -> tuple[Heads, Places]:
+    """Heads and places of records, a column for each lane, down to its end or beyond it, or for about `most` steps.
+
+    There is a row of places more: where the last step led.
+    """
+    step, size = records.step, records.head.itemsize
+    windows, last = _windows(data, size), len(data) - size
+    at, rows = starts, [starts]
+    heads: list[Heads] = []
+    while len(heads) < most and (at < ends).any():
+        at = np.minimum(at, ends)
         for _ in range(STEPS):
-            # beyond its end a lane may run into anything, but not read outside of the buffer, nor stand still
-            at = at + np.maximum(lengths[np.minimum(at, last)] + more, step.least)
+            # beyond its end a lane may run into anything, but not read outside of the buffer
+            head = windows[np.minimum(at, last)]
+            at = at + _sizes(head.view(records.head), step)
+            heads.append(head)
             rows.append(at)
-    return np.stack(rows)
+    shape = (-1, len(starts))
+    return np.concatenate(heads).reshape(shape), np.concatenate(rows).reshape(shape)

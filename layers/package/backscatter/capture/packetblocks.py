@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backscatter.capture.lanes import Step, heads, walk_records
+from backscatter.capture.lanes import Step, Trust, heads, walk_records
 from backscatter.capture.layout import LAST_TIME, NANO
 from backscatter.capture.record import RecordBlock
 
@@ -45,7 +45,7 @@ class PacketBlocks:
     @property
     def step(self) -> Step:
         """How a block's size is told."""
-        return Step(self.order + "u4", 4, 0, LEAST)
+        return Step("length", 0, LEAST)
 
     def size(self, data: bytearray, at: int) -> int:
         """Bytes of the block at `at`; 0 if it is none of ours, not whole, or its two lengths differ."""
@@ -57,9 +57,13 @@ class PacketBlocks:
         (again,) = struct.unpack_from(self.order + "I", data, at + length - 4)
         return length if again == length else 0
 
-    def sound(self, data: bytearray, places: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which of `places` hold whole blocks of ours whose two lengths agree."""
-        return self._sizes(data, places) > 0
+    def sound(self, data: bytearray, heads: NDArray[Any], ends: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which blocks are whole, ours, and have two lengths that agree."""
+        length = heads["length"]
+        ours: NDArray[np.bool_] = (heads["kind"] == PACKET) & (length >= LEAST) & (length <= self.longest)
+        ours &= ends <= len(data)
+        ours &= self._again(data, np.where(ours, ends, 4)) == length
+        return ours
 
     def mark(self, _data: bytearray, _at: int) -> tuple[bytes, int]:
         """The type of the block."""
@@ -68,18 +72,16 @@ class PacketBlocks:
     def plausible(self, data: bytearray, places: NDArray[np.int64], _mark: bytes) -> NDArray[np.int64]:
         """Bytes of the block at each place: what has two lengths that agree makes sense."""
         room = places + LEAST <= len(data)
-        return np.where(room, self._sizes(data, np.where(room, places, 0)), 0)
-
-    def _sizes(self, data: bytearray, places: NDArray[np.int64]) -> NDArray[np.int64]:
-        """As `size`, of many places, all with room for the least block."""
+        places = np.where(room, places, 0)
         head = heads(data, places, self.head)
         length = head["length"].astype(np.int64)
-        ours = (head["kind"] == PACKET) & (length >= LEAST) & (length <= self.longest)
-        ours &= places + length <= len(data)
-        ends = np.where(ours, places + length - 4, 0)
-        ours &= heads(data, ends, np.dtype([("length", self.order + "u4")]))["length"] == length
-        sizes: NDArray[np.int64] = np.where(ours, length, 0)
+        sizes: NDArray[np.int64] = np.where(room & self.sound(data, head, places + length), length, 0)
         return sizes
+
+    def _again(self, data: bytearray, ends: NDArray[np.int64]) -> NDArray[np.uint32]:
+        """The lengths that are repeated before `ends`."""
+        again: NDArray[np.uint32] = np.ndarray((len(data) - 3,), self.order + "u4", data, strides=(1,))[ends - 4]
+        return again
 
 
 class Clocks:
@@ -102,19 +104,18 @@ class Clocks:
 
 
 def packet_run(
-    data: bytearray, start: int, base: int, section: Section, longest: int, most: int
+    data: bytearray, start: int, base: int, section: Section, longest: int, most: int, trust: Trust | None = None
 ) -> tuple[RecordBlock, int] | None:
     """The enhanced packet blocks that follow each other from index `start` on, and the index behind them.
 
-    `base` is the stream offset of data[0]. The run ends before a block that is to be skipped, or whose time needs
+    `base` is the stream offset of data[0], and `trust` what earlier runs have earned. The run ends before a block that is to be skipped, or whose time needs
     arithmetic of more than 64 bits: such are read one by one. None if it is too short.
     """
     clocks = Clocks(section.interfaces)
     if not clocks.usable.any():
         return None
     form = PacketBlocks(section.order, longest)
-    places, at = walk_records(data, start, form, most)
-    head = heads(data, places, form.head)
+    places, head, at = walk_records(data, start, form, most, trust)
     number, caplen = head["interface"].astype(np.int64), head["caplen"].astype(np.int64)
     stamps = (head["high"].astype(np.uint64) << np.uint64(32) | head["low"]).astype(np.int64)
     described = number < len(section.interfaces)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backscatter.capture.lanes import Step, heads, walk_records
+from backscatter.capture.lanes import Run, Step, Trust, heads, walk_records
 from backscatter.capture.layout import NANO, Interface, Layout, Section
 from backscatter.capture.record import RecordBlock
 from backscatter.capture.records import Record, Walk
@@ -71,7 +71,7 @@ class PcapRecords:
     @property
     def step(self) -> Step:
         """How a record's size is told."""
-        return Step(self.order + "u4", 8, self.header, self.header)
+        return Step("caplen", self.header, self.header)
 
     def size(self, data: bytearray, at: int) -> int:
         """Bytes of the record at `at`; 0 if it is not whole or claims too much."""
@@ -81,10 +81,9 @@ class PcapRecords:
         size: int = self.header + caplen
         return size if caplen <= self.longest and at + size <= len(data) else 0
 
-    def sound(self, data: bytearray, places: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which of `places` hold whole records that claim no more than they may."""
-        caplen = heads(data, places, self.head)["caplen"].astype(np.int64)
-        mask: NDArray[np.bool_] = (caplen <= self.longest) & (places + (self.header + caplen) <= len(data))
+    def sound(self, data: bytearray, heads: NDArray[Any], ends: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which records are whole and claim no more than they may."""
+        mask: NDArray[np.bool_] = (heads["caplen"] <= self.longest) & (ends <= len(data))
         return mask
 
     def mark(self, data: bytearray, at: int) -> tuple[bytes, int]:
@@ -105,10 +104,12 @@ class PcapRecords:
         return sizes
 
 
-def walk_pcap(data: bytearray, start: int, base: int, layout: Layout, limits: Limits, most: int) -> Walk:
+def walk_pcap(
+    data: bytearray, start: int, base: int, layout: Layout, limits: Limits, most: int, trust: Trust | None = None
+) -> Walk:
     """Walks at most `most` records of `data` from index `start` on; `base` is the stream offset of data[0].
 
-    A record's length is bounded by `limits.record_bytes`: a longer one is a lie, since no ordinary link carries it.
+    `trust` is what earlier walks have earned. A record's length is bounded by `limits.record_bytes`: a longer one is a lie, since no ordinary link carries it.
     """
     if layout.swapped:
         walk = _walk_swapped(data, start, base, layout, limits, most)
@@ -116,10 +117,11 @@ def walk_pcap(data: bytearray, start: int, base: int, layout: Layout, limits: Li
     else:
         interface = layout.sections[0].interfaces[0]
         form = PcapRecords(layout.sections[0].order, layout.header, interface.ticks, limits.record_bytes)
-        places, at = walk_records(data, start, form, most)
-        walk, found = Walk(at=at), len(places)
+        run = walk_records(data, start, form, most, trust)
+        walk, found = Walk(at=run.at), len(run.places)
         if found:
-            walk.block = _block(data, places, base, form, interface.linktype)
+            walk.heads = run.heads
+            walk.block = _block(data, run, base, form, interface.linktype)
     if found < most:
         _why(walk, data, layout, limits)
     return walk
@@ -150,16 +152,17 @@ def _why(walk: Walk, data: bytearray, layout: Layout, limits: Limits) -> None:
         walk.wants = layout.header + record.caplen
 
 
-def _block(data: bytearray, places: NDArray[np.int64], base: int, form: PcapRecords, linktype: int) -> RecordBlock:
-    """The columns of records at `places`, as record_at reads each of them."""
-    head = heads(data, places, form.head)
-    caplen = head["caplen"].astype(np.int64)
+def _block(data: bytearray, run: Run, base: int, form: PcapRecords, linktype: int) -> RecordBlock:
+    """The columns of a run of records, as record_at reads each of them."""
+    seconds, fraction, caplen, wirelen = np.ascontiguousarray(run.heads.view(form.order + "u4").reshape(-1, 4).T)
+    time = np.multiply(seconds, NANO, dtype=np.int64)
+    time += np.multiply(fraction, NANO // form.ticks, dtype=np.int64)
     return RecordBlock(
         np.frombuffer(data, np.uint8),
-        places + form.header,
-        caplen,
-        np.maximum(caplen, head["wirelen"]),
-        head["seconds"].astype(np.int64) * NANO + head["fraction"].astype(np.int64) * (NANO // form.ticks),
-        places + base,
-        np.full(len(places), linktype, np.int32),
+        run.places + form.header,
+        caplen.astype(np.int64),
+        np.maximum(caplen, wirelen).astype(np.int64),
+        time,
+        run.places + base,
+        np.broadcast_to(np.int32(linktype), len(caplen)),
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from backscatter.capture.lanes import Trust
 from backscatter.capture.layout import Interface, Layout, Section
 from backscatter.capture.packetblocks import packet_run
 from backscatter.capture.records import Record, Walk
@@ -115,6 +116,7 @@ class PcapngWalker:
         self._kept = 0
         self._number = -1
         self._before = 0
+        self._trust = Trust()
         self._drops: dict[tuple[int, int], int] = {}
         self._torn = self._uncertain = False
 
@@ -184,7 +186,7 @@ class PcapngWalker:
         """
         run = None
         if self._interfaces and not self._uncertain:
-            run = packet_run(data, start, base, self._current(), self._limits.block_bytes, most)
+            run = packet_run(data, start, base, self._current(), self._limits.block_bytes, most, self._trust)
         if run:
             block, at = run
             if len(block) and block.offset[-1] - base >= stop:
@@ -224,6 +226,8 @@ class PcapngWalker:
             at += length
         else:
             walk.at = walk.at if walk.lie else at
+        if walk.at > start or walk.lie:  # the run ended with something else than the buffer
+            self._trust = Trust()
         return walk
 
     def _block(self, kind: int, data: Buffer, at: int, next_at: int, base: int, order: str, walk: Walk) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from backscatter.capture.expand import Expanded
+from backscatter.capture.lanes import Trust
 from backscatter.capture.layout import NANO, Layout
 from backscatter.capture.limits import Limits
 from backscatter.capture.pcap import FILE_HEADER, pcap_layout, walk_pcap
@@ -68,6 +69,7 @@ class Reader:
         self._source = source
         self._limits = limits
         self._walker = PcapngWalker(layout, limits) if layout.container == "pcapng" else None
+        self._trust = Trust()
         self._last: int | None = None
         self._hole: tuple[int, str] | None = None  # offset and reason of damage whose end was not found yet
         self._held: RecordBlock | None = None  # the record before it, which may be damaged too
@@ -162,7 +164,7 @@ class Reader:
     def _walk(self, data: bytearray, at: int, base: int, until: int, *, ended: bool) -> Walk:
         if self._walker:
             return self._walker.walk(data, at, base, MOST_RECORDS, until - base)
-        walk = walk_pcap(data, at, base, self.layout, self._limits, MOST_RECORDS)
+        walk = walk_pcap(data, at, base, self.layout, self._limits, MOST_RECORDS, self._trust)
         return Inspection(walk, self._headers(data, ended=ended), self._last).mended() if walk.told(data) else walk
 
     def _headers(self, data: bytearray, *, ended: bool) -> Headers:
@@ -179,7 +181,7 @@ class Reader:
             self.stopped = LimitExceeded(self.name, base + at, lie)
         if not lie:
             return at, walk.wants
-        self._hole, self._held = (base + at, lie), walk.held
+        self._hole, self._held, self._trust = (base + at, lie), walk.held, Trust()
         self._holes += 1
         if walk.over or self._holes > MOST_HOLES:
             self._source.skip(sys.maxsize)

@@ -39,6 +39,7 @@ class Walk:
 
     records   what was found
     block     the same as columns already, where the walk made them
+    heads     the headers of these records, where the walk has them: structured, with the fields `fraction` ...
     at        index of the first byte that was not used
     wants     bytes from `at` on that are needed to go on; 0 where nothing but the buffer's end is in the way
     lie       why nothing behind `at` can be trusted; "" where it can
@@ -50,6 +51,7 @@ class Walk:
 
     records: list[Record] = field(default_factory=list)
     block: RecordBlock | None = None
+    heads: NDArray[np.void] | None = None
     at: int = 0
     wants: int = 0
     lie: str = ""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
+from backscatter.capture.buffers import Buffers
 from backscatter.capture.expand import Expanded
 from backscatter.capture.lanes import Trust
 from backscatter.capture.layout import NANO, Layout
@@ -70,6 +71,7 @@ class Reader:
         self._limits = limits
         self._walker = PcapngWalker(layout, limits) if layout.container == "pcapng" else None
         self._trust = Trust()
+        self._buffers = Buffers()
         self._last: int | None = None
         self._hole: tuple[int, str] | None = None  # offset and reason of damage whose end was not found yet
         self._held: RecordBlock | None = None  # the record before it, which may be damaged too
@@ -131,7 +133,7 @@ class Reader:
         wants, ended = 1, False
         while not ended:
             held = data
-            data = bytearray(max(CHUNK, wants))
+            data = self._buffers.take(max(CHUNK, wants))
             data[: len(held)] = held
             got = self._source.fill(memoryview(data)[len(held) :])
             ended = len(held) + got < len(data)

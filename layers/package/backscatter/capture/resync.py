@@ -256,11 +256,28 @@ class Inspection:
         assert block is not None, "there is nothing to inspect"
         self._block = block
         self._places = block.body - headers.size
+        self._odd = self._far = self._swallows = np.zeros(0, np.bool_)
+        self._suspects = [] if self._is_ordinary() else self._suspicious()
+
+    def _is_ordinary(self) -> bool:
+        """Whether no record is suspicious, as a glance at all of them together tells: nearly always."""
+        heads, time = self._walk.heads, self._block.time
+        if heads is None or heads["fraction"].max() >= 2 * self._headers.ticks:
+            return False
+        last = time[0] if self._last is None else self._last
+        near = max(last, time.max()) - min(last, time.min()) <= FAR * NANO
+        return bool(near and (heads["caplen"] <= heads["wirelen"]).all())
+
+    def _suspicious(self) -> list[int]:
+        """The records whose headers have to be looked at closely."""
+        time, headers, last = self._block.time, self._headers, self._last
         # some writers let the fraction run over by a second
         self._odd = headers.field(self._places, 1) >= 2 * headers.ticks
-        before = np.concatenate([block.time[:1] if last is None else [last], block.time[:-1]])
-        self._far = np.abs(block.time - before) > FAR * NANO
+        before = np.concatenate([time[:1] if last is None else [last], time[:-1]])
+        self._far = np.abs(time - before) > FAR * NANO
         self._swallows = self._swallowing()
+        suspects: list[int] = np.flatnonzero(self._odd | self._far | self._swallows).tolist()
+        return suspects
 
     def _swallowing(self) -> Mask:
         """Records that claim more bytes than were on the wire, where others follow behind those that were."""
@@ -280,7 +297,7 @@ class Inspection:
         """The walk with only what can be believed; where it lied, `found` and `held` are told."""
         walk, count, resume = self._walk, len(self._block), 0
         outliers: list[int] = []
-        for index in np.flatnonzero(self._odd | self._far | self._swallows).tolist():
+        for index in self._suspects:
             if self._swallows[index] and index >= resume:
                 walk.lie, walk.at, count = "a record claims bytes of the next ones", int(self._places[index]), index
                 break

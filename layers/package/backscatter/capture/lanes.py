@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     Places = NDArray[np.int64]
     Mask = NDArray[np.bool_]
-    Heads = NDArray[Any]
+    Opaque = NDArray[np.void]
+    Fields = NDArray[np.uint32]
 
 #: Records walked singly before lanes are worth setting up.
 FIRST = 256
@@ -40,10 +41,19 @@ STEPS, UNEVEN = 16, 8
 CHAIN, TRIES = 4, 16
 
 
-class Step(NamedTuple):
-    """How a record's size is told, if it is believed: by a field of its head, plus `more`, and at least `least`."""
+class Head(NamedTuple):
+    """What a record begins with: 32-bit numbers. One of them, believed as it stands, tells the record's size.
 
-    field: str
+    order  byte order, "<" or ">"
+    count  how many numbers
+    size   which of them, from 0 on, the size is
+    more   bytes that it does not count
+    least  bytes that a record has at least
+    """
+
+    order: str
+    count: int
+    size: int
     more: int
     least: int
 
@@ -52,18 +62,15 @@ class Records(Protocol):
     """A container's records, as far as a walk has to know them."""
 
     @property
-    def head(self) -> np.dtype[np.void]:
-        """The fields that a record begins with."""
-
-    @property
-    def step(self) -> Step:
-        """How a record's size is told."""
+    def head(self) -> Head:
+        """What a record begins with."""
 
     def size(self, data: bytearray, at: int) -> int:
         """Bytes of the record at `at`; 0 if the walk must not pass it, or it is not whole."""
 
-    def sound(self, data: bytearray, heads: Heads, ends: Places) -> Mask:
-        """Which `heads` are of records of other than size 0, if they end at `ends`, which may be anywhere."""
+    def sound(self, data: bytearray, fields: Fields, ends: Places) -> Mask:
+        """Which records are of other than size 0, if they begin with `fields` and end at `ends`, which may be anywhere.
+        """
 
     def mark(self, data: bytearray, at: int) -> tuple[bytes, int]:
         """Bytes that the records near the one at `at` are likely to have, and how far from their beginning."""
@@ -76,19 +83,19 @@ class Run(NamedTuple):
     """Records that follow each other in a buffer.
 
     places  int64, index of each
-    heads   the fields that each begins with
+    fields  uint32, the numbers that each begins with: a row for each number
     at      index behind the last
     """
 
     places: Places
-    heads: Heads
+    fields: Fields
     at: int
 
     def first(self, count: int) -> Run:
         """The run without what is behind its first `count` records."""
         if count >= len(self.places):
             return self
-        return Run(self.places[:count], self.heads[:count], int(self.places[count]))
+        return Run(self.places[:count], self.fields[:, :count], int(self.places[count]))
 
 
 @dataclass(slots=True)
@@ -120,24 +127,25 @@ def walk_records(data: bytearray, start: int, records: Records, most: int, trust
         trust.records += len(run.places)
         trust.size += run.at - at
         at = run.at
-    places, heads = runs[0].places, runs[0].heads
-    if len(runs) > 1:
-        places, heads = np.concatenate([run.places for run in runs]), np.concatenate([run.heads for run in runs])
-    return Run(places, heads.view(records.head), at).first(most)
+    if len(runs) == 1:
+        return runs[0].first(most)
+    places, fields = (np.concatenate([run[column] for run in runs], axis=-1) for column in (0, 1))
+    return Run(places, fields, at).first(most)
 
 
-def heads(data: bytearray, places: Places, layout: np.dtype[np.void]) -> Heads:
-    """A copy of the `layout` at each of `places`."""
-    return _opaque(data, places, layout.itemsize).view(layout)
+def fields_at(data: bytearray, places: Places, head: Head) -> Fields:
+    """The numbers that records at `places` begin with, all of which lie in the buffer: a row for each number."""
+    size = 4 * head.count
+    return _fields(_windows(data, size)[places] if len(places) else np.zeros(0, f"V{size}"), head)
 
 
-def _opaque(data: bytearray, places: Places, size: int) -> Heads:
-    """The `size` bytes at each of `places`, as items that NumPy copies whole: a structure it copies by its fields."""
-    return _windows(data, size)[places] if len(places) else np.zeros(0, f"V{size}")
-
-
-def _windows(data: bytearray, size: int) -> Heads:
+def _windows(data: bytearray, size: int) -> Opaque:
+    """The `size` bytes at each place, as items that NumPy copies whole: a structure it copies field by field."""
     return np.ndarray((len(data) - size + 1,), f"V{size}", data, strides=(1,))
+
+
+def _fields(opaque: Opaque, head: Head) -> Fields:
+    return opaque.view(head.order + "u4").reshape(-1, head.count).T.astype(np.uint32, order="C")
 
 
 def _singly(data: bytearray, at: int, records: Records, most: int, stops: Container[int] = frozenset()) -> Run:
@@ -150,7 +158,7 @@ def _singly(data: bytearray, at: int, records: Records, most: int, stops: Contai
         if at in stops:
             break
     places = np.array(walked, np.int64)
-    return Run(places, _opaque(data, places, records.head.itemsize), at)
+    return Run(places, fields_at(data, places, records.head), at)
 
 
 def _stretch(data: bytearray, at: int, until: int, records: Records, mean: int, most: int) -> tuple[Run, bool]:
@@ -162,22 +170,19 @@ def _stretch(data: bytearray, at: int, until: int, records: Records, mean: int, 
     if len(starts) < 2:
         run = _singly(data, at, records, most)
         return run, len(run.places) == most
-    opaque, arrived = _along(data, starts, until, records, UNEVEN * (until - at) // (mean * len(starts)))
-    told = opaque.view(records.head)
+    fields, arrived = _along(data, starts, until, records, UNEVEN * (until - at) // (mean * len(starts)))
     # lanes that lead to each other leave nothing between their records
-    ends = at + np.cumsum(_sizes(told, records.step))
-    run = Run(np.concatenate([starts[:1], ends[:-1]]), opaque, int(ends[-1]))
-    sound = records.sound(data, told, ends)
+    bounds = np.empty(fields.shape[1] + 1, np.int64)
+    bounds[0], bounds[1:] = at, fields[records.head.size]
+    bounds[1:] += records.head.more
+    if records.head.more < records.head.least:
+        np.maximum(bounds[1:], records.head.least, out=bounds[1:])
+    np.cumsum(bounds, out=bounds)
+    run = Run(bounds[:-1], fields, int(bounds[-1]))
+    sound = records.sound(data, fields, bounds[1:])
     if not sound.all():  # what lies behind a lie was made up
         return run.first(int(np.argmin(sound))), False
     return run, arrived and until < len(data)
-
-
-def _sizes(heads: Heads, step: Step) -> Places:
-    """Bytes of the records, if their heads are believed."""
-    sizes: Places = heads[step.field].astype(np.int64)
-    sizes += step.more
-    return sizes if step.more >= step.least else np.maximum(sizes, step.least)
 
 
 def _starts(data: bytearray, at: int, until: int, records: Records, lanes: int) -> Places:
@@ -214,50 +219,57 @@ def _are_chains(data: bytearray, places: Places, mark: bytes, records: Records) 
     return chains
 
 
-def _along(data: bytearray, starts: Places, until: int, records: Records, steps: int) -> tuple[Heads, bool]:
-    """The heads of the records from the first of `starts` on, and whether the walk arrived behind `until`.
+def _along(data: bytearray, starts: Places, until: int, records: Records, steps: int) -> tuple[Fields, bool]:
+    """What the records from the first of `starts` on begin with, and whether the walk arrived behind `until`.
 
-    Lanes take about so many steps at most. Sizes are believed as they stand: behind the first record that is not sound nothing of this holds.
+    Lanes take about so many steps at most. Sizes are believed as they stand: behind the first record that is not sound
+    nothing of this holds.
     """
-    ends = np.append(starts[1:], min(until, len(data) - records.head.itemsize + 1))
-    opaque, places = _in_step(data, starts, ends, records, steps)
+    head = records.head
+    ends = np.append(starts[1:], min(until, len(data) - 4 * head.count + 1))
+    opaque, places = _in_step(data, starts, ends, head, steps)
     inside = places < ends
     walked = np.count_nonzero(inside, axis=0)
     arrivals = places[np.minimum(walked, len(places) - 1), np.arange(len(ends))]
     if (arrivals[:-1] == ends[:-1]).all() and arrivals[-1] >= ends[-1]:
-        return opaque.T[inside[:-1].T], True
+        return _fields(opaque.T[inside[:-1].T], head), True
     number = {start: lane for lane, start in enumerate(starts.tolist())}
     pieces, lane, last = [], 0, len(starts) - 1
     while True:
-        pieces.append(opaque[: walked[lane], lane])
+        pieces.append(_fields(np.ascontiguousarray(opaque[: walked[lane], lane]), head))
         at = int(arrivals[lane])
         if lane == last and at >= ends[last]:
-            return np.concatenate(pieces), True
+            return np.concatenate(pieces, axis=1), True
         if at not in number:
             run = _singly(data, at, records, len(data), number)
-            pieces.append(run.heads)
+            pieces.append(run.fields)
             at = run.at
         if at not in number:
-            return np.concatenate(pieces), False
+            return np.concatenate(pieces, axis=1), False
         lane = number[at]
 
 
-def _in_step(data: bytearray, starts: Places, ends: Places, records: Records, most: int) -> tuple[Heads, Places]:
+def _in_step(data: bytearray, starts: Places, ends: Places, head: Head, most: int) -> tuple[Opaque, Places]:
     """Heads and places of records, a column for each lane, down to its end or beyond it, or for about `most` steps.
 
     There is a row of places more: where the last step led.
     """
-    step, size = records.step, records.head.itemsize
-    windows, last = _windows(data, size), len(data) - size
+    size, lanes = 4 * head.count, len(starts)
+    windows, last, inside = _windows(data, size), len(data) - size, np.empty(lanes, np.int64)
+    opaque = np.empty((STEPS, lanes), windows.dtype)
     at, rows = starts, [starts]
-    heads: list[Heads] = []
-    while len(heads) < most and (at < ends).any():
+    while len(rows) <= most and (at < ends).any():
+        if len(rows) > len(opaque):
+            opaque = np.concatenate([opaque, np.empty_like(opaque)])
         at = np.minimum(at, ends)
-        for _ in range(STEPS):
+        lengths = opaque.view(head.order + "u4").reshape(-1, lanes, head.count)[..., head.size]
+        for row in range(len(rows) - 1, len(rows) - 1 + STEPS):
             # beyond its end a lane may run into anything, but not read outside of the buffer
-            head = windows[np.minimum(at, last)]
-            at = at + _sizes(head.view(records.head), step)
-            heads.append(head)
+            opaque[row] = windows[np.minimum(at, last, out=inside)]
+            length = lengths[row]
+            if head.more < head.least:
+                length = np.maximum(length, head.least - head.more)
+            at = at + length
+            at += head.more
             rows.append(at)
-    shape = (-1, len(starts))
-    return np.concatenate(heads).reshape(shape), np.concatenate(rows).reshape(shape)
+    return opaque[: len(rows) - 1], np.concatenate(rows).reshape(-1, lanes)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from backscatter.capture.lanes import Step, Trust, heads, walk_records
+from backscatter.capture.lanes import Head, Trust, fields_at, walk_records
 from backscatter.capture.layout import LAST_TIME, NANO
 from backscatter.capture.record import RecordBlock
 
@@ -37,15 +37,9 @@ class PacketBlocks:
     longest: int
 
     @property
-    def head(self) -> np.dtype[np.void]:
-        """The fields before the packet."""
-        names = ("kind", "length", "interface", "high", "low", "caplen", "wirelen")
-        return np.dtype([(name, self.order + "u4") for name in names])
-
-    @property
-    def step(self) -> Step:
-        """How a block's size is told."""
-        return Step("length", 0, LEAST)
+    def head(self) -> Head:
+        """The fields before the packet: kind, length, interface, high and low part of the time, caplen, wirelen."""
+        return Head(self.order, 7, 1, 0, LEAST)
 
     def size(self, data: bytearray, at: int) -> int:
         """Bytes of the block at `at`; 0 if it is none of ours, not whole, or its two lengths differ."""
@@ -57,10 +51,10 @@ class PacketBlocks:
         (again,) = struct.unpack_from(self.order + "I", data, at + length - 4)
         return length if again == length else 0
 
-    def sound(self, data: bytearray, heads: NDArray[Any], ends: NDArray[np.int64]) -> NDArray[np.bool_]:
+    def sound(self, data: bytearray, fields: NDArray[np.uint32], ends: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which blocks are whole, ours, and have two lengths that agree."""
-        length = heads["length"]
-        ours: NDArray[np.bool_] = (heads["kind"] == PACKET) & (length >= LEAST) & (length <= self.longest)
+        kind, length = fields[:2]
+        ours: NDArray[np.bool_] = (kind == PACKET) & (length >= LEAST) & (length <= self.longest)
         ours &= ends <= len(data)
         ours &= self._again(data, np.where(ours, ends, 4)) == length
         return ours
@@ -73,9 +67,9 @@ class PacketBlocks:
         """Bytes of the block at each place: what has two lengths that agree makes sense."""
         room = places + LEAST <= len(data)
         places = np.where(room, places, 0)
-        head = heads(data, places, self.head)
-        length = head["length"].astype(np.int64)
-        sizes: NDArray[np.int64] = np.where(room & self.sound(data, head, places + length), length, 0)
+        fields = fields_at(data, places, self.head)
+        length = fields[1].astype(np.int64)
+        sizes: NDArray[np.int64] = np.where(room & self.sound(data, fields, places + length), length, 0)
         return sizes
 
     def _again(self, data: bytearray, ends: NDArray[np.int64]) -> NDArray[np.uint32]:
@@ -115,12 +109,10 @@ def packet_run(
     if not clocks.usable.any():
         return None
     form = PacketBlocks(section.order, longest)
-    places, head, at = walk_records(data, start, form, most, trust)
-    number, caplen = head["interface"].astype(np.int64), head["caplen"].astype(np.int64)
-    stamps = (head["high"].astype(np.uint64) << np.uint64(32) | head["low"]).astype(np.int64)
-    described = number < len(section.interfaces)
-    number = np.where(described, number, 0)
-    readable = described & (caplen <= head["length"].astype(np.int64) - LEAST)
+    places, (_, length, interface, high, low, caplen, wirelen), at = walk_records(data, start, form, most, trust)
+    stamps = high.astype(np.int64) << 32 | low
+    readable = (interface < len(section.interfaces)) & (caplen <= length - np.uint32(LEAST))
+    number = np.minimum(interface, len(section.interfaces) - 1)
     # a stamp of 64 bits is negative here
     readable &= clocks.usable[number] & (stamps >= 0) & (stamps <= clocks.most[number])
     count = len(places) if readable.all() else int(np.argmin(readable))
@@ -128,12 +120,14 @@ def packet_run(
         return None
     if count < len(places):
         at = int(places[count])
-        places, number, caplen, stamps, head = (column[:count] for column in (places, number, caplen, stamps, head))
+        places, number, caplen, wirelen, stamps = (
+            column[:count] for column in (places, number, caplen, wirelen, stamps)
+        )
     block = RecordBlock(
         np.frombuffer(data, np.uint8),
         places + BODY,
-        caplen,
-        np.maximum(caplen, head["wirelen"]),
+        caplen.astype(np.int64),
+        np.maximum(caplen, wirelen).astype(np.int64),
         clocks.times(stamps, number),
         places + base,
         np.array([interface.linktype for interface in section.interfaces], np.int32)[number],

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from backscatter.capture.lanes import Run, Step, Trust, heads, walk_records
+from backscatter.capture.lanes import Head, Run, Trust, fields_at, walk_records
 from backscatter.capture.layout import NANO, Interface, Layout, Section
 from backscatter.capture.record import RecordBlock
 from backscatter.capture.records import Record, Walk
@@ -64,14 +64,9 @@ class PcapRecords:
     longest: int
 
     @property
-    def head(self) -> np.dtype[np.void]:
-        """The four fields that every variant of the record header begins with."""
-        return np.dtype([(name, self.order + "u4") for name in ("seconds", "fraction", "caplen", "wirelen")])
-
-    @property
-    def step(self) -> Step:
-        """How a record's size is told."""
-        return Step("caplen", self.header, self.header)
+    def head(self) -> Head:
+        """The four fields that every variant of the record header begins with: seconds, fraction, lengths."""
+        return Head(self.order, 4, 2, self.header, self.header)
 
     def size(self, data: bytearray, at: int) -> int:
         """Bytes of the record at `at`; 0 if it is not whole or claims too much."""
@@ -81,9 +76,9 @@ class PcapRecords:
         size: int = self.header + caplen
         return size if caplen <= self.longest and at + size <= len(data) else 0
 
-    def sound(self, data: bytearray, heads: NDArray[Any], ends: NDArray[np.int64]) -> NDArray[np.bool_]:
+    def sound(self, data: bytearray, fields: NDArray[np.uint32], ends: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which records are whole and claim no more than they may."""
-        mask: NDArray[np.bool_] = (heads["caplen"] <= self.longest) & (ends <= len(data))
+        mask: NDArray[np.bool_] = (fields[2] <= self.longest) & (ends <= len(data))
         return mask
 
     def mark(self, data: bytearray, at: int) -> tuple[bytes, int]:
@@ -97,10 +92,10 @@ class PcapRecords:
         The length on the wire is not asked: there are writers that put less there than they captured.
         """
         room = places + self.header <= len(data)
-        head = heads(data, np.where(room, places, 0), self.head)
+        seconds, fraction, caplen, _ = fields_at(data, np.where(room, places, 0), self.head)
         high = int.from_bytes(mark, "little" if self.order == "<" else "big")
-        room &= (head["seconds"] >> 16 == high) & (head["fraction"] < self.ticks) & (head["caplen"] <= self.longest)
-        sizes: NDArray[np.int64] = np.where(room, head["caplen"].astype(np.int64) + self.header, 0)
+        room &= (seconds >> 16 == high) & (fraction < self.ticks) & (caplen <= self.longest)
+        sizes: NDArray[np.int64] = np.where(room, caplen.astype(np.int64) + self.header, 0)
         return sizes
 
 
@@ -120,7 +115,7 @@ def walk_pcap(
         run = walk_records(data, start, form, most, trust)
         walk, found = Walk(at=run.at), len(run.places)
         if found:
-            walk.heads = run.heads
+            walk.fields = run.fields
             walk.block = _block(data, run, base, form, interface.linktype)
     if found < most:
         _why(walk, data, layout, limits)
@@ -154,7 +149,7 @@ def _why(walk: Walk, data: bytearray, layout: Layout, limits: Limits) -> None:
 
 def _block(data: bytearray, run: Run, base: int, form: PcapRecords, linktype: int) -> RecordBlock:
     """The columns of a run of records, as record_at reads each of them."""
-    seconds, fraction, caplen, wirelen = np.ascontiguousarray(run.heads.view(form.order + "u4").reshape(-1, 4).T)
+    seconds, fraction, caplen, wirelen = run.fields
     time = np.multiply(seconds, NANO, dtype=np.int64)
     time += np.multiply(fraction, NANO // form.ticks, dtype=np.int64)
     return RecordBlock(

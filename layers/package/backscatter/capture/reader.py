@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 #: Bytes of the expanded stream held at a time, and records in one block.
-CHUNK = 8 * 2**20
+CHUNK = 4 * 2**20
 MOST_RECORDS = 131072
 
 #: Holes that are read on behind; a capture that has more was made so.

@@ -12,6 +12,8 @@ from backscatter.capture.record import RecordBlock
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import NDArray
+
     Buffer = bytes | bytearray
 
 
@@ -39,7 +41,8 @@ class Walk:
 
     records   what was found
     block     the same as columns already, where the walk made them
-    heads     the headers of these records, where the walk has them: structured, with the fields `fraction` ...
+    fields    uint32, seconds, fraction, captured and real length in the headers of these records, a row each, where the
+              walk has them
     at        index of the first byte that was not used
     wants     bytes from `at` on that are needed to go on; 0 where nothing but the buffer's end is in the way
     lie       why nothing behind `at` can be trusted; "" where it can
@@ -51,7 +54,7 @@ class Walk:
 
     records: list[Record] = field(default_factory=list)
     block: RecordBlock | None = None
-    heads: NDArray[np.void] | None = None
+    fields: NDArray[np.uint32] | None = None
     at: int = 0
     wants: int = 0
     lie: str = ""

@@ -261,12 +261,12 @@ class Inspection:
 
     def _is_ordinary(self) -> bool:
         """Whether no record is suspicious, as a glance at all of them together tells: nearly always."""
-        heads, time = self._walk.heads, self._block.time
-        if heads is None or heads["fraction"].max() >= 2 * self._headers.ticks:
+        fields, time = self._walk.fields, self._block.time
+        if fields is None or fields[1].max() >= 2 * self._headers.ticks:
             return False
         last = time[0] if self._last is None else self._last
         near = max(last, time.max()) - min(last, time.min()) <= FAR * NANO
-        return bool(near and (heads["caplen"] <= heads["wirelen"]).all())
+        return bool(near and (fields[2] <= fields[3]).all())
 
     def _suspicious(self) -> list[int]:
         """The records whose headers have to be looked at closely."""

@@ -31,7 +31,7 @@ FIRST = 256
 GROWTH = 8
 
 #: Lanes walked in step, and the records that each should have at least.
-MOST_LANES, LEAST_RECORDS = 512, 64
+MOST_LANES, LEAST_RECORDS = 512, 48
 
 #: Steps that all lanes take before it is looked whether they have arrived, and how many times the steps that are to be
 #: expected they take at most: what is longer is walked singly.
@@ -256,10 +256,10 @@ def _in_step(data: bytearray, starts: Places, ends: Places, head: Head, most: in
     """
     size, lanes = 4 * head.count, len(starts)
     windows, last, inside = _windows(data, size), len(data) - size, np.empty(lanes, np.int64)
-    opaque = np.empty((STEPS, lanes), windows.dtype)
+    opaque = np.empty((STEPS + 3 * most // (2 * UNEVEN), lanes), windows.dtype)
     at, rows = starts, [starts]
     while len(rows) <= most and (at < ends).any():
-        if len(rows) > len(opaque):
+        if len(rows) + STEPS > len(opaque) + 1:
             opaque = np.concatenate([opaque, np.empty_like(opaque)])
         at = np.minimum(at, ends)
         lengths = opaque.view(head.order + "u4").reshape(-1, lanes, head.count)[..., head.size]

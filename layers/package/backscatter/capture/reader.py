@@ -276,7 +276,8 @@ def _cut(walk: Walk, data: bytearray, base: int, until: int) -> Walk:
     places = [base + walk.at, *(base + index for index, _, _ in walk.skipped)]
     places += [] if walk.held is None else walk.held.offset.tolist()
     if block is not None:
-        places += block.offset[block.offset >= until][:1].tolist()
+        behind = int(np.searchsorted(block.offset, until))
+        places += block.offset[behind : behind + 1].tolist()
     at = min((place for place in places if place >= until), default=None)
     if at is None:
         return walk

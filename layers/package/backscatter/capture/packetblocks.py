@@ -102,34 +102,39 @@ def packet_run(
 ) -> tuple[RecordBlock, int] | None:
     """The enhanced packet blocks that follow each other from index `start` on, and the index behind them.
 
-    `base` is the stream offset of data[0], and `trust` what earlier runs have earned. The run ends before a block that is to be skipped, or whose time needs
-    arithmetic of more than 64 bits: such are read one by one. None if it is too short.
+    `base` is the stream offset of data[0], and `trust` what earlier runs have earned. The run ends before a block that
+    is to be skipped, or whose time needs arithmetic of more than 64 bits: such are read one by one. None if it is too
+    short.
     """
     clocks = Clocks(section.interfaces)
     if not clocks.usable.any():
         return None
     form = PacketBlocks(section.order, longest)
-    places, (_, length, interface, high, low, caplen, wirelen), at = walk_records(data, start, form, most, trust)
-    stamps = high.astype(np.int64) << 32 | low
-    readable = (interface < len(section.interfaces)) & (caplen <= length - np.uint32(LEAST))
-    number = np.minimum(interface, len(section.interfaces) - 1)
-    # a stamp of 64 bits is negative here
-    readable &= clocks.usable[number] & (stamps >= 0) & (stamps <= clocks.most[number])
-    count = len(places) if readable.all() else int(np.argmin(readable))
-    if count < WORTH:
+    run = walk_records(data, start, form, most, trust)
+    if len(run.places) < WORTH:
         return None
-    if count < len(places):
-        at = int(places[count])
-        places, number, caplen, wirelen, stamps = (
-            column[:count] for column in (places, number, caplen, wirelen, stamps)
-        )
+    _, length, interface, high, low, caplen, _ = run.fields
+    if interface.min() == interface.max():
+        interface = interface[:1]  # what is told of it holds for all
+    number = np.minimum(interface, len(section.interfaces) - 1)
+    stamps = high.astype(np.int64) << 32 | low
+    # a stamp of 64 bits is negative here
+    readable = (stamps >= 0) & (stamps <= clocks.most[number]) & (caplen <= length - np.uint32(LEAST))
+    readable &= clocks.usable[number] & (interface < len(section.interfaces))
+    if not readable.all():
+        count = int(np.argmin(readable))
+        if count < WORTH:
+            return None
+        run, stamps, number = run.first(count), stamps[:count], number[:count]
+    caplen, wirelen = run.fields[5:]
+    linktypes = np.array([interface.linktype for interface in section.interfaces], np.int32)
     block = RecordBlock(
         np.frombuffer(data, np.uint8),
-        places + BODY,
+        run.places + BODY,
         caplen.astype(np.int64),
         np.maximum(caplen, wirelen).astype(np.int64),
         clocks.times(stamps, number),
-        places + base,
-        np.array([interface.linktype for interface in section.interfaces], np.int32)[number],
+        run.places + base,
+        np.broadcast_to(linktypes[number], len(stamps)),
     )
-    return block, at
+    return block, run.at

@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from backscatter.capture import lanes
-from backscatter.capture.lanes import walk_records
+from backscatter.capture.lanes import Trust, walk_records
 from backscatter.capture.pcap import PcapRecords
 from backscatter.capture.reader import open_capture
 
@@ -36,9 +36,9 @@ def plainly(data, at, form, most):
     return found, at
 
 
-def in_lanes(data, at, form, most):
+def in_lanes(data, at, form, most, trust=None):
     data = bytearray(data)
-    run = walk_records(data, at, form, most)
+    run = walk_records(data, at, form, most, trust or Trust())
     return list(zip(run.places.tolist(), *run.fields.tolist(), strict=True)), run.at
 
 
@@ -142,7 +142,7 @@ def test_a_capture_that_lies_everywhere_takes_linear_time():
     def seconds(count):
         data, at, began = bytearray(stretch * count), 0, time.process_time()
         while at < len(data):
-            run = walk_records(data, at, form, 10**9)
+            run = walk_records(data, at, form, 10**9, Trust())
             assert len(run.places) == 63
             at = run.at + 16
         return time.process_time() - began

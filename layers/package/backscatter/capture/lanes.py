@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import repeat
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
@@ -44,16 +44,16 @@ CHAIN, TRIES = 4, 16
 class Head(NamedTuple):
     """What a record begins with: 32-bit numbers. One of them, believed as it stands, tells the record's size.
 
-    order  byte order, "<" or ">"
-    count  how many numbers
-    size   which of them, from 0 on, the size is
-    more   bytes that it does not count
-    least  bytes that a record has at least
+    order   byte order, "<" or ">"
+    width   how many numbers
+    length  which of them, from 0 on, tells the size
+    more    bytes of the size that it does not tell
+    least   bytes that a record has at least
     """
 
     order: str
-    count: int
-    size: int
+    width: int
+    length: int
     more: int
     least: int
 
@@ -69,8 +69,7 @@ class Records(Protocol):
         """Bytes of the record at `at`; 0 if the walk must not pass it, or it is not whole."""
 
     def sound(self, data: bytearray, fields: Fields, ends: Places) -> Mask:
-        """Which records are of other than size 0, if they begin with `fields` and end at `ends`, which may be anywhere.
-        """
+        """Which records are not of size 0, if they begin with `fields` and end at `ends`, which may be anywhere."""
 
     def mark(self, data: bytearray, at: int) -> tuple[bytes, int]:
         """Bytes that the records near the one at `at` are likely to have, and how far from their beginning."""
@@ -106,16 +105,15 @@ class Trust:
     size: int = 0
 
 
-def walk_records(data: bytearray, start: int, records: Records, most: int, trust: Trust | None = None) -> Run:
+def walk_records(data: bytearray, start: int, records: Records, most: int, trust: Trust) -> Run:
     """The records from index `start` on, at most `most`.
 
-    The walk ends early before a record of size 0. It begins slowly unless there is `trust`, which it adds to.
+    The walk ends early before a record of size 0. It begins slowly unless `trust` was earned, and adds to that.
     """
-    trust = trust or Trust()
     runs, at, found, goes_on = list[Run](), start, 0, True
     while goes_on and found < most:
         if trust.records < FIRST:
-            run = _singly(data, at, records, min(most, FIRST))
+            run = _singly(data, at, records, min(most, FIRST), len(data))
             goes_on = len(run.places) == FIRST
         else:
             mean = trust.size // trust.records
@@ -135,7 +133,7 @@ def walk_records(data: bytearray, start: int, records: Records, most: int, trust
 
 def fields_at(data: bytearray, places: Places, head: Head) -> Fields:
     """The numbers that records at `places` begin with, all of which lie in the buffer: a row for each number."""
-    size = 4 * head.count
+    size = 4 * head.width
     return _fields(_windows(data, size)[places] if len(places) else np.zeros(0, f"V{size}"), head)
 
 
@@ -145,14 +143,16 @@ def _windows(data: bytearray, size: int) -> Opaque:
 
 
 def _fields(opaque: Opaque, head: Head) -> Fields:
-    return opaque.view(head.order + "u4").reshape(-1, head.count).T.astype(np.uint32, order="C")
+    return opaque.view(head.order + "u4").reshape(-1, head.width).T.astype(np.uint32, order="C")
 
 
-def _singly(data: bytearray, at: int, records: Records, most: int, stops: Container[int] = frozenset()) -> Run:
-    """Walks from `at` record by record, at most `most`, until it arrives at one of `stops` or cannot go on."""
+def _singly(
+    data: bytearray, at: int, records: Records, most: int, end: int, stops: Container[int] = frozenset()
+) -> Run:
+    """Walks from `at` record by record, at most `most`, until it arrives behind `end`, at one of `stops`, or cannot."""
     size_of = records.size
     walked: list[int] = []
-    while len(walked) < most and (size := size_of(data, at)):
+    while len(walked) < most and at < end and (size := size_of(data, at)):
         walked.append(at)
         at += size
         if at in stops:
@@ -168,12 +168,12 @@ def _stretch(data: bytearray, at: int, until: int, records: Records, mean: int, 
     """
     starts = _starts(data, at, until, records, min(MOST_LANES, (until - at) // (mean * LEAST_RECORDS)))
     if len(starts) < 2:
-        run = _singly(data, at, records, most)
+        run = _singly(data, at, records, most, len(data))
         return run, len(run.places) == most
     fields, arrived = _along(data, starts, until, records, UNEVEN * (until - at) // (mean * len(starts)))
     # lanes that lead to each other leave nothing between their records
     bounds = np.empty(fields.shape[1] + 1, np.int64)
-    bounds[0], bounds[1:] = at, fields[records.head.size]
+    bounds[0], bounds[1:] = at, fields[records.head.length]
     bounds[1:] += records.head.more
     if records.head.more < records.head.least:
         np.maximum(bounds[1:], records.head.least, out=bounds[1:])
@@ -226,7 +226,7 @@ def _along(data: bytearray, starts: Places, until: int, records: Records, steps:
     nothing of this holds.
     """
     head = records.head
-    ends = np.append(starts[1:], min(until, len(data) - 4 * head.count + 1))
+    ends = np.append(starts[1:], min(until, len(data) - 4 * head.width + 1))
     opaque, places = _in_step(data, starts, ends, head, steps)
     inside = places < ends
     walked = np.count_nonzero(inside, axis=0)
@@ -234,18 +234,17 @@ def _along(data: bytearray, starts: Places, until: int, records: Records, steps:
     if (arrivals[:-1] == ends[:-1]).all() and arrivals[-1] >= ends[-1]:
         return _fields(opaque.T[inside[:-1].T], head), True
     number = {start: lane for lane, start in enumerate(starts.tolist())}
-    pieces, lane, last = [], 0, len(starts) - 1
+    pieces: list[Fields] = []
+    lane, end = 0, int(ends[-1])
     while True:
         pieces.append(_fields(np.ascontiguousarray(opaque[: walked[lane], lane]), head))
         at = int(arrivals[lane])
-        if lane == last and at >= ends[last]:
-            return np.concatenate(pieces, axis=1), True
         if at not in number:
-            run = _singly(data, at, records, len(data), number)
+            run = _singly(data, at, records, len(data), end, number)
             pieces.append(run.fields)
             at = run.at
         if at not in number:
-            return np.concatenate(pieces, axis=1), False
+            return np.concatenate(pieces, axis=1), at >= end
         lane = number[at]
 
 
@@ -254,7 +253,7 @@ def _in_step(data: bytearray, starts: Places, ends: Places, head: Head, most: in
 
     There is a row of places more: where the last step led.
     """
-    size, lanes = 4 * head.count, len(starts)
+    size, lanes = 4 * head.width, len(starts)
     windows, last, inside = _windows(data, size), len(data) - size, np.empty(lanes, np.int64)
     opaque = np.empty((STEPS + 3 * most // (2 * UNEVEN), lanes), windows.dtype)
     at, rows = starts, [starts]
@@ -262,7 +261,7 @@ def _in_step(data: bytearray, starts: Places, ends: Places, head: Head, most: in
         if len(rows) + STEPS > len(opaque) + 1:
             opaque = np.concatenate([opaque, np.empty_like(opaque)])
         at = np.minimum(at, ends)
-        lengths = opaque.view(head.order + "u4").reshape(-1, lanes, head.count)[..., head.size]
+        lengths = opaque.view(head.order + "u4").reshape(-1, lanes, head.width)[..., head.length]
         for row in range(len(rows) - 1, len(rows) - 1 + STEPS):
             # beyond its end a lane may run into anything, but not read outside of the buffer
             opaque[row] = windows[np.minimum(at, last, out=inside)]

@@ -98,11 +98,11 @@ class Clocks:
 
 
 def packet_run(
-    data: bytearray, start: int, base: int, section: Section, longest: int, most: int, trust: Trust | None = None
+    data: bytearray, start: int, base: int, section: Section, longest: int, most: int, trust: Trust
 ) -> tuple[RecordBlock, int] | None:
     """The enhanced packet blocks that follow each other from index `start` on, and the index behind them.
 
-    `base` is the stream offset of data[0], and `trust` what earlier runs have earned. The run ends before a block that
+    `base` is the stream offset of data[0], and `trust` what runs have earned so far. The run ends before a block that
     is to be skipped, or whose time needs arithmetic of more than 64 bits: such are read one by one. None if it is too
     short.
     """

@@ -99,12 +99,11 @@ class PcapRecords:
         return sizes
 
 
-def walk_pcap(
-    data: bytearray, start: int, base: int, layout: Layout, limits: Limits, most: int, trust: Trust | None = None
-) -> Walk:
+def walk_pcap(data: bytearray, start: int, base: int, layout: Layout, limits: Limits, most: int, trust: Trust) -> Walk:
     """Walks at most `most` records of `data` from index `start` on; `base` is the stream offset of data[0].
 
-    `trust` is what earlier walks have earned. A record's length is bounded by `limits.record_bytes`: a longer one is a lie, since no ordinary link carries it.
+    `trust` is what walks have earned so far. A record's length is bounded by `limits.record_bytes`: a longer one is a
+    lie, since no ordinary link carries it.
     """
     if layout.swapped:
         walk = _walk_swapped(data, start, base, layout, limits, most)

@@ -4,6 +4,7 @@ import io
 import random
 import struct
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -51,6 +52,7 @@ def many_short_lanes():
             "MOST_LANES": 8,
             "LEAST_RECORDS": 3,
             "STEPS": 2,
+            "UNEVEN": 2,
             "CHAIN": 2,
             "TRIES": 4,
         }.items():
@@ -81,13 +83,16 @@ def records(form, rng, count, lies=0.2):
     count=st.integers(0, 200),
     start=st.sampled_from([0, 0, 24]),
     most=st.sampled_from([10**9, 10**9, 150, 37, 4, 1]),
+    trust=st.sampled_from([(0, 0), (0, 0), (3, 200), (4, 64), (10**4, 10**6), (10**4, 3 * 10**6)]),
     damage=st.lists(st.sampled_from(["flip", "insert", "cut", "length", "lie", "zeros"]), max_size=3),
 )
 # its last record ends in what looks like a record: nobody comes there
-@example(form=PcapRecords("<", 16, 10**9, 300), seed=548257892, count=142, start=0, most=10**9, damage=[])
-@example(form=FORMS[0], seed=10, count=10, start=0, most=10**9, damage=[])
-@example(form=FORMS[5], seed=4143, count=11, start=0, most=10**9, damage=["zeros", "length"])
-def test_lanes_find_what_a_plain_walk_finds_in_captures_sound_and_damaged(form, seed, count, start, most, damage):
+@example(form=PcapRecords("<", 16, 10**9, 300), seed=548257892, count=142, start=0, most=10**9, trust=(0, 0), damage=[])
+@example(form=FORMS[0], seed=10, count=10, start=0, most=10**9, trust=(0, 0), damage=[])
+@example(form=FORMS[5], seed=4143, count=11, start=0, most=10**9, trust=(0, 0), damage=["zeros", "length"])
+def test_lanes_find_what_a_plain_walk_finds_in_captures_sound_and_damaged(
+    form, seed, count, start, most, trust, damage
+):
     rng = random.Random(seed)
     data = bytearray(start) + bytearray(b"".join(records(form, rng, count)))
     for kind in damage:
@@ -103,7 +108,7 @@ def test_lanes_find_what_a_plain_walk_finds_in_captures_sound_and_damaged(form, 
         else:
             length = 10 if kind == "length" else 2**31
             data[at : at + 16] = struct.pack(form.order + "IIII", SECOND, 1, length, length)
-    assert in_lanes(data, start, form, most) == plainly(data, start, form, most)
+    assert in_lanes(data, start, form, most, Trust(*trust)) == plainly(data, start, form, most)
 
 
 @settings(max_examples=200, deadline=None)
@@ -131,6 +136,30 @@ def test_a_sound_capture_is_hardly_walked_singly(form, many_short_lanes):
     found, _ = in_lanes(data, 0, form, 10**9)
     assert len(found) == 5000
     assert sum(walked) < 1000
+
+
+def test_what_was_earned_in_one_buffer_is_good_for_the_next(many_short_lanes):
+    form, trust = FORMS[0], Trust()
+    data = b"".join(records(form, random.Random(1), 200, lies=0))
+    in_lanes(data, 0, form, 10**9, trust)
+    assert (trust.records, trust.size) == (200, len(data))
+    many_short_lanes.setattr(lanes, "_singly", None)
+    assert in_lanes(data, 0, form, 10**9, trust) == plainly(data, 0, form, 10**9)
+
+
+def test_lanes_that_one_of_them_outlasts_take_no_memory_for_the_others(many_short_lanes):
+    many_short_lanes.undo()
+    form = PcapRecords("<", 16, 10**6, 2**18)
+    ordinary = struct.pack("<IIII", SECOND, 1, 44, 44) + bytes(44)
+    # of another day: no lane begins there
+    short = struct.pack("<IIII", SECOND + 2**20, 1, 0, 0)
+    data = bytearray(ordinary * 30000 + short * 120000 + ordinary * 30000)
+    tracemalloc.start()
+    run = walk_records(data, 0, form, 10**9, Trust(10**6, 60 * 10**6))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (len(run.places), run.at) == (180000, len(data))
+    assert most < 10 * len(data)
 
 
 def test_a_capture_that_lies_everywhere_takes_linear_time():

@@ -120,6 +120,8 @@ def walk_records(data: bytearray, start: int, records: Records, most: int, trust
             until = min(len(data), at + GROWTH * trust.size, at + 2 * mean * (most - found))
             # where there are no lanes they are looked for ever more seldom
             run, goes_on = _stretch(data, at, until, records, mean, max(FIRST, found))
+            if goes_on and run.at < until:  # lanes were looked for in vain behind it
+                trust.records = trust.size = 0
         runs.append(run)
         found += len(run.places)
         trust.records += len(run.places)
@@ -162,15 +164,19 @@ def _singly(
 
 
 def _stretch(data: bytearray, at: int, until: int, records: Records, mean: int, most: int) -> tuple[Run, bool]:
-    """The records from `at` on, up to the first behind `until`, and whether the walk can go on.
+    """The records from `at` on towards `until`, and whether the walk can go on.
 
     Before there were records of `mean` bytes. Where no lanes are found it is at most `most` records.
     """
-    starts = _starts(data, at, until, records, min(MOST_LANES, (until - at) // (mean * LEAST_RECORDS)))
+    lanes = min(MOST_LANES, (until - at) // (mean * LEAST_RECORDS))
+    starts = _starts(data, at, until, records, lanes)
     if len(starts) < 2:
         run = _singly(data, at, records, most, len(data))
         return run, len(run.places) == most
-    fields, arrived = _along(data, starts, until, records, UNEVEN * (until - at) // (mean * len(starts)))
+    width, room = (until - at) // lanes, len(data) - 4 * records.head.width
+    # where no starts are found to the last, they are looked for anew
+    end = min(until, int(starts[-1]) + 2 * width, room + 1)
+    fields, arrived = _along(data, starts, end, records, UNEVEN * width // mean)
     # lanes that lead to each other leave nothing between their records
     bounds = np.empty(fields.shape[1] + 1, np.int64)
     bounds[0], bounds[1:] = at, fields[records.head.length]
@@ -182,7 +188,7 @@ def _stretch(data: bytearray, at: int, until: int, records: Records, mean: int, 
     sound = records.sound(data, fields, bounds[1:])
     if not sound.all():  # what lies behind a lie was made up
         return run.first(int(np.argmin(sound))), False
-    return run, arrived and until < len(data)
+    return run, arrived and run.at <= room
 
 
 def _starts(data: bytearray, at: int, until: int, records: Records, lanes: int) -> Places:
@@ -219,23 +225,23 @@ def _are_chains(data: bytearray, places: Places, mark: bytes, records: Records) 
     return chains
 
 
-def _along(data: bytearray, starts: Places, until: int, records: Records, steps: int) -> tuple[Fields, bool]:
-    """What the records from the first of `starts` on begin with, and whether the walk arrived behind `until`.
+def _along(data: bytearray, starts: Places, end: int, records: Records, steps: int) -> tuple[Fields, bool]:
+    """What the records from the first of `starts` on begin with, and whether the walk arrived at `end` or behind it.
 
     Lanes take about so many steps at most. Sizes are believed as they stand: behind the first record that is not sound
     nothing of this holds.
     """
     head = records.head
-    ends = np.append(starts[1:], min(until, len(data) - 4 * head.width + 1))
+    ends = np.append(starts[1:], end)
     opaque, places = _in_step(data, starts, ends, head, steps)
     inside = places < ends
     walked = np.count_nonzero(inside, axis=0)
     arrivals = places[np.minimum(walked, len(places) - 1), np.arange(len(ends))]
-    if (arrivals[:-1] == ends[:-1]).all() and arrivals[-1] >= ends[-1]:
+    if (arrivals[:-1] == ends[:-1]).all() and arrivals[-1] >= end:
         return _fields(opaque.T[inside[:-1].T], head), True
     number = {start: lane for lane, start in enumerate(starts.tolist())}
     pieces: list[Fields] = []
-    lane, end = 0, int(ends[-1])
+    lane = 0
     while True:
         pieces.append(_fields(np.ascontiguousarray(opaque[: walked[lane], lane]), head))
         at = int(arrivals[lane])

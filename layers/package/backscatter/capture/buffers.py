@@ -17,6 +17,9 @@ class Buffers:
         for buffer in self._kept:
             if len(buffer) == size and _is_free(buffer):
                 return buffer
+        # glibc keeps freed memory, of which all else is made, only once a piece as large was freed: here is one. Nobody
+        # has touched it, so that it costs nothing.
+        bytearray(size)
         buffer = bytearray(size)
         self._kept = [*self._kept, buffer][-KEPT:]
         return buffer

@@ -20,7 +20,10 @@ class RecordBlock:
     wirelen   int64, bytes that the packet had on the wire
     time      int64, nanoseconds since 1970-01-01 UTC
     offset    int64, byte offset of the record's header in the expanded stream
-    linktype  int32, LINKTYPE_ number (https://www.tcpdump.org/linktypes.html)
+    linktype  int32, LINKTYPE_ number (https://www.tcpdump.org/linktypes.html); one number broadcast, and so read-only,
+              where all have the same
+
+    Whoever has a view of `data` keeps it as it is. Without one, a reader fills its memory with other bytes.
     """
 
     data: NDArray[np.uint8]

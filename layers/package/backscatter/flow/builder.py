@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from backscatter.decode.columns import OK, Packets
+from backscatter.decode.columns import OK, Packets, picked
 from backscatter.flow.build import flow_rows, portions
 from backscatter.flow.conversation import OTHER_IDLE, SECOND, TCP, TCP_IDLE, conversations
 from backscatter.flow.cores import over
@@ -165,13 +165,14 @@ def in_order(parts: list[Built]) -> Built:
     rank = np.empty(len(start), np.int64)
     rank[np.lexsort((place, start))] = np.arange(len(start))
     whole = np.empty(len(start), FLOW)
+    opaque = f"V{FLOW.itemsize}"  # rows are copied as a whole: NumPy itself would go field by field
     quotes: list[NDArray[np.void]] = []
     flows_before = 0
     for rows, some in parts:
         here = rank[flows_before : flows_before + len(rows)]
         some["flow"] = here[some["flow"]]
         quotes.append(some)
-        whole[here] = rows
+        whole.view(opaque)[here] = rows.view(opaque)
         flows_before += len(rows)
     quoted = np.concatenate(quotes)
     # the sort is stable, so quotes of one flow stay in their order; rows follow theirs
@@ -188,7 +189,7 @@ def in_order(parts: list[Built]) -> Built:
         whole["quote"][here] = own
         flows_before += len(rows)
     parts.clear()
-    return whole, quoted[order]
+    return whole, picked(quoted, order)
 
 
 def _flowing(packets: Packets) -> Held:

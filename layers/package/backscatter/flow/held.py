@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backscatter.decode.columns import ACK, CWR, ECE, PSH, QUOTE, URG, Packets
+from backscatter.decode.columns import ACK, CWR, ECE, PSH, URG, Packets, picked
 from backscatter.flow.runs import run_starts
 from backscatter.flow.table import PLACES
 
@@ -130,10 +130,9 @@ class Held(Packets):
         }
         quotes, absorbed = self.quotes, self.absorbed
         if len(quotes):
-            # opaque items: NumPy would copy them field by field
-            quotes = quotes.view(f"V{QUOTE.itemsize}")[_rows(columns["quote"])].view(QUOTE)
+            quotes = picked(quotes, _rows(columns["quote"]))
         if len(absorbed):
-            absorbed = absorbed[_rows(columns["absorbed"])]
+            absorbed = picked(absorbed, _rows(columns["absorbed"]))
         return Held.numbered(columns, quotes, absorbed, self.settled[index])
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from backscatter.decode.columns import picked
 from backscatter.flow.runs import run_starts
 from backscatter.flow.table import FLOW_QUOTE
 
@@ -32,7 +33,7 @@ def flow_quotes(packets: Packets, traffic: Traffic) -> tuple[NDArray[np.void], I
     at = np.flatnonzero(row >= 0)
     if not len(at):
         return np.zeros(0, FLOW_QUOTE), first_row
-    quotes, pos = quotes[row[at]], traffic.pos[at]
+    quotes, pos = picked(quotes, row[at]), traffic.pos[at]
     half = np.searchsorted(np.cumsum(traffic.length), at, side="right")
     flow = half >> 1
     order = np.arange(len(at))
@@ -43,7 +44,7 @@ def flow_quotes(packets: Packets, traffic: Traffic) -> tuple[NDArray[np.void], I
     several &= ~run_starts(flow)
     if several.any():
         unsorted = np.flatnonzero(np.isin(flow, flow[several]))
-        part = quotes[unsorted]
+        part = picked(quotes, unsorted)
         order[unsorted] = unsorted[np.lexsort((pos[unsorted], *(part[name] for name in _TUPLE), flow[unsorted]))]
     new = run_starts(flow)
     for name in _TUPLE:

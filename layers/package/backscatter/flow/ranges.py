@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backscatter.decode.columns import OK, Packets
+from backscatter.decode.columns import OK, Packets, picked
 from backscatter.decode.decoder import Decoder
 from backscatter.flow.census import Losses, Tally
 from backscatter.flow.held import slimmed
@@ -216,7 +216,7 @@ def chosen(packets: Packets, index: NDArray[np.int64]) -> Packets:
     columns = {name: column[index] for name, column in packets.columns.items()}
     row = columns["quote"]
     quoting = np.flatnonzero(row >= 0)
-    quotes = packets.quotes[row[quoting]]
+    quotes = picked(packets.quotes, row[quoting])
     quotes["packet"] = quoting
     row[quoting] = np.arange(len(quoting))
     return Packets(columns, quotes)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from backscatter.decode.columns import PLACE_BITS
+from backscatter.decode.columns import PLACE_BITS, picked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -150,7 +150,7 @@ class FlowTable:
         this costs what is selected, whatever the rest of the table quotes.
         """
         index = np.flatnonzero(which) if which.dtype == np.bool_ else np.asarray(which, np.int64)
-        rows, quotes = self.rows[index], self.quotes
+        rows, quotes = picked(self.rows, index), self.quotes
         by_flow = None
         if owner is None:
             owner = np.ascontiguousarray(quotes["flow"])
@@ -162,7 +162,7 @@ class FlowTable:
         new_begin = np.cumsum(count) - count
         kept = np.repeat(begin - new_begin, count) + np.arange(count.sum())
         kept = kept if by_flow is None else by_flow[kept]
-        quotes = quotes[kept]
+        quotes = picked(quotes, kept)
         quotes["flow"] = np.repeat(np.arange(len(index)), count)
         order = np.argsort(kept, kind="stable")
         first = np.searchsorted(kept[order], rows["quote"]) if len(kept) else np.zeros(len(rows), np.int64)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from backscatter.capture.reader import open_capture
 from backscatter.capture.record import RecordBlock
 from backscatter.decode.columns import NON_IP, OK, PACKET, QUOTE
-from backscatter.decode.decoder import Decoder
+from backscatter.decode.decoder import FILLED, Decoder
+from backscatter.decode.filling import Filling
 from backscatter.decode.vector import decoder as vector_decoder
 from backscatter.decode.vector.decoder import VectorDecoder
 from backscatter.demo import wire
@@ -240,6 +241,39 @@ def test_packets_of_every_shape_decode_alike(seed, tile, alone):
             assert pair.differing(block_of(frames, [wire.ETHERNET] * len(frames) if alone else links)) == []
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 2**64),
+    tile=st.sampled_from([16384, 40, 16]),
+    tunnels=st.integers(0, 2),
+    six=st.booleans(),
+    more=st.sampled_from([b"", bytes(64)]),
+)
+def test_a_few_odd_packets_among_common_ones_decode_alike(seed, tile, tunnels, six, more):
+    rng = random.Random(seed)
+    made = Made(rng)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vector_decoder, "TILE", tile)
+        pair = Pair()
+        for _ in range(2):
+            records = []
+            for _ in range(100):
+                if made.rarely():
+                    records.append(made.record())
+                    continue
+                ends = rng.sample(SIX if six else FOUR, 2)
+                inner = made.some(
+                    *[tcp(ends[0], rng.choice(PORTS), ends[1], 80, "A", seq=rng.randrange(9))] * 6,
+                    udp(ends[0], rng.choice(PORTS), ends[1], rng.choice(PORTS), made.said()),
+                    icmp(*ends, rng.choice([8, 11])),
+                )
+                for _ in range(tunnels):
+                    inner = vxlan(ether(inner), rng.choice([5, 6, 2**23]))
+                records.append(((ether(inner), 14 + len(inner)), wire.ETHERNET))
+            block = block_of([frame for frame, _ in records], [link for _, link in records], more)
+            assert pair.differing(block) == []
+
+
 SEGMENT = tcp(*("10.0.0.1", 1), *("10.0.0.2", 2), "SA", seq=9, payload=b"abc")
 DNS = struct.pack(">HHHHHH", 1, 0x8180, 1, 1, 0, 0) + bytes(30)
 QUIC = b"\xc0\0\0\0\1\x08" + bytes(20)
@@ -325,17 +359,17 @@ def test_common_packets_are_never_decoded_one_by_one(name, vlan):
     frame = ether(COMMON[name], vlan=vlan)
     frames = [(frame, len(frame))]
     block = block_of(frames, more=padding)
-    columns = {column: np.zeros(1, form) for column, (form, _) in PACKET.items()}
-    common = VectorDecoder(block, block.data, columns)
+    filling = Filling(1, FILLED)
+    common = VectorDecoder(block, block.data, filling)
     assert common.done.tolist() == [True]
-    assert columns["status"].tolist() == [OK]
+    assert filling.column("status").tolist() == [OK]
 
 
 def test_arp_is_told_in_columns_too():
     block = block_of([(bytes(12) + b"\x08\x06" + bytes(28), 42)])
-    columns = {column: np.zeros(1, form) for column, (form, _) in PACKET.items()}
-    assert VectorDecoder(block, block.data, columns).done.tolist() == [True]
-    assert columns["status"].tolist() == [NON_IP]
+    filling = Filling(1, FILLED)
+    assert VectorDecoder(block, block.data, filling).done.tolist() == [True]
+    assert filling.column("status").tolist() == [NON_IP]
 
 
 def test_thousands_of_scopes_decode_alike():

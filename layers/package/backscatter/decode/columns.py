@@ -105,7 +105,10 @@ class Names(Generic[T]):
 
 @dataclass(slots=True)
 class Packets:
-    """A packet table: the columns of PACKET as arrays of one length, with the quotes of its ICMP errors."""
+    """A packet table: the columns of PACKET as arrays of one length, with the quotes of its ICMP errors.
+
+    A column that holds one value may be one with a stride of 0, which cannot be written to.
+    """
 
     columns: dict[str, NDArray[Any]]
     quotes: NDArray[np.void]

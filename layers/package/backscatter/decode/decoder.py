@@ -6,11 +6,12 @@ every link type, tunnel and header that we know.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from backscatter.decode.columns import NON_IP, OK, PLACE_BITS, QUOTE, UNDECODABLE, Names, Packets
+from backscatter.decode.columns import NON_IP, OK, PACKET, PLACE_BITS, QUOTE, UNDECODABLE, Names, Packets
+from backscatter.decode.filling import Filling
 from backscatter.decode.fragments import Fragments
 from backscatter.decode.ip import Ip, read_ip
 from backscatter.decode.link import open_link
@@ -28,6 +29,13 @@ if TYPE_CHECKING:
 
 #: The fields of a quote behind `packet`.
 QUOTED: tuple[str, ...] = tuple(QUOTE.fields or ())[1:]
+
+
+#: Columns that are filled packet by packet, with the number of its way there; the others are at hand.
+FILLED = {name: form for name, (form, _) in PACKET.items() if name not in {"time", "place"}} | {"path": "i4"}
+
+#: Packets whose columns are gathered before they are written.
+TOGETHER = 4096
 
 
 class Found(NamedTuple):
@@ -89,60 +97,67 @@ class Decoder:
 
         Never raises for what the records hold. Without `vectorised` the reference decoder alone gives the same.
         """
-        packets = Packets.empty(len(block))
-        columns = packets.columns
-        columns["time"][:] = block.time
-        columns["place"][:] = block.offset | np.int64(piece << PLACE_BITS)
-        data = np.ascontiguousarray(block.data)
+        count, data = len(block), np.ascontiguousarray(block.data)
+        filling = Filling(count, FILLED)
         quotes: list[NDArray[np.void]] = []
-        left = np.arange(len(block))
+        left = np.arange(count)
         if self._vectorised:
-            common = VectorDecoder(block, data, columns)
-            quotes += common.quotes
-            self._name(common, columns)
+            common = VectorDecoder(block, data, filling)
+            quotes.append(common.quotes)
             left = np.flatnonzero(~common.done)
-        quotes.append(self._one_by_one(block, data.data, columns, left))
-        packets.quotes = in_order(quotes)
-        columns["quote"][:] = -1
-        columns["quote"][packets.quotes["packet"]] = np.arange(len(packets.quotes))
-        return packets
+            if len(left) < count:
+                self._name(common, filling)
+        quotes.append(self._one_by_one(block, data.data, filling, left))
+        quoted = in_order(quotes)
+        if len(quoted):
+            filling.hold({"quote": np.full(count, -1, np.int32)})
+            filling.put(quoted["packet"], {"quote": np.arange(len(quoted))})
+        else:
+            filling.hold({"quote": -1})
+        place = block.offset | np.int64(piece << PLACE_BITS) if piece else block.offset
+        filling.hold({"time": block.time, "place": place})
+        return Packets({name: filling.column(name) for name in PACKET}, quoted)
 
-    def _name(self, common: VectorDecoder, columns: dict[str, NDArray[Any]]) -> None:
+    def _name(self, common: VectorDecoder, filling: Filling) -> None:
         """Names the scopes and tunnels of the packets that were decoded in columns."""
-        done = common.done
-        if not done.any():
-            return
-        ways, way = common.paths.taken(common.path[done])
-        for column, names in (
-            ("scope", [self.scopes.number(path.scope) for path in ways]),
-            ("tunnels", [self.tunnels.number(path.tunnels) for path in ways]),
-        ):
-            columns[column][done] = np.array(names, np.uint32)[way]
+        path = filling.column("path")
+        if not common.done.all():
+            # those left hold anything: it must not be named
+            path = np.where(common.done, path, path[common.done.argmax()])
+        filling.hold(
+            {
+                "scope": common.paths.named(path, lambda way: self.scopes.number(way.scope)),
+                "tunnels": common.paths.named(path, lambda way: self.tunnels.number(way.tunnels)),
+            }
+        )
 
     def _one_by_one(
-        self, block: RecordBlock, view: memoryview, columns: dict[str, NDArray[Any]], which: NDArray[np.intp]
+        self, block: RecordBlock, view: memoryview, filling: Filling, which: NDArray[np.intp]
     ) -> NDArray[np.void]:
-        """Decodes the packets `which` into `columns`, in their order; what they quote, as QUOTE."""
-        records = zip(
-            which.tolist(),
-            block.body[which].tolist(),
-            block.caplen[which].tolist(),
-            block.wirelen[which].tolist(),
-            block.time[which].tolist(),
-            block.linktype[which].tolist(),
-            strict=True,
-        )
+        """Decodes the packets `which`, in their order; what they quote, as QUOTE."""
         quotes: list[tuple[int, ...]] = []
-        for index, body, caplen, wirelen, time, linktype in records:
-            frame = bytes(view[body : body + caplen])
-            row, quoted = self._row(frame, innermost(linktype, frame, wirelen), time, index)
-            if quoted is not None:
-                quotes.append((index, *(quoted[name] for name in QUOTED)))
-            for name, value in row.items():
-                columns[name][index] = value
+        for begin in range(0, len(which), TOGETHER):
+            some = which[begin : begin + TOGETHER]
+            records = zip(
+                some.tolist(),
+                block.body[some].tolist(),
+                block.caplen[some].tolist(),
+                block.wirelen[some].tolist(),
+                block.time[some].tolist(),
+                block.linktype[some].tolist(),
+                strict=True,
+            )
+            rows: list[Row] = []
+            for index, body, caplen, wirelen, time, linktype in records:
+                frame = bytes(view[body : body + caplen])
+                row, quoted = self._row(frame, innermost(linktype, frame, wirelen), time, index)
+                if quoted is not None:
+                    quotes.append((index, *(quoted[name] for name in QUOTED)))
+                rows.append(row)
+            named = {name for row in rows for name in row}
+            filling.write(some, {name: np.array([row.get(name, 0) for row in rows], FILLED[name]) for name in named})
         for index, row in self.fragments.late():
-            for name, value in row.items():
-                columns[name][index] = value
+            filling.put(np.array([index]), row)
         return np.array(quotes, QUOTE)
 
     def _row(self, frame: bytes, found: Found, time: int, index: int) -> tuple[Row, Row | None]:

@@ -8,20 +8,29 @@ packet, and what is not left gets the very columns that the reference decoder gi
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backscatter.decode import tunnels
-from backscatter.decode.columns import NON_IP
+from backscatter.decode.columns import NON_IP, QUOTE
 from backscatter.decode.link import IPV4, IPV6, TRANSPARENT_ETHERNET, VLAN_TAGS, Network
-from backscatter.decode.transport import UDP
 from backscatter.decode.tunnels import Path, Tunnel
-from backscatter.decode.vector.heads import NUMBER, OVERLAY, TAG, Group, heads
-from backscatter.decode.vector.ip import ip_columns, ipv4, ipv6
+from backscatter.decode.vector.heads import BEFORE, IP4, NUMBER, OVERLAY, TAG, Group, chosen, heads
+from backscatter.decode.vector.ip import MOST, ip_columns, ipv4, ipv6
 from backscatter.decode.vector.paths import Paths
-from backscatter.decode.vector.transport import quotes, readable, transport_columns, udp_payloads
+from backscatter.decode.vector.ports import GENEVE, NO_TUNNEL, VXLAN, meaning
+from backscatter.decode.vector.transport import (
+    Errors,
+    Talk,
+    errors,
+    quotes,
+    readable,
+    said,
+    talk,
+    transport_columns,
+    udp_payloads,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,10 +38,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from backscatter.capture.record import RecordBlock
-    from backscatter.decode.vector.heads import Bytes, Ints, Mask
+    from backscatter.decode.filling import Filling
+    from backscatter.decode.vector.heads import Bytes
     from backscatter.decode.vector.ip import Carried
+    from backscatter.decode.vector.ports import Meaning
 
-    Columns = dict[str, NDArray[Any]]
+    #: Packets at their IP headers, by kind; with their heads, IP4, where they were read.
+    Found = tuple[int, Group, NDArray[Any] | None]
 
 #: Packets decoded together: their heads and temporary columns should stay in a core's own cache.
 TILE = 16384
@@ -42,25 +54,21 @@ MOST_TAGS, MOST_TUNNELS = 2, 3
 
 #: EtherTypes as small numbers. ARP is the one that is surely no IP; any other may be a way to it.
 OTHER_KIND, IPV4_KIND, IPV6_KIND, VLAN_KIND, ARP_KIND = range(5)
+ARP = 0x0806
 KINDS = np.zeros(2**16, np.uint8)
-KINDS[IPV4], KINDS[IPV6], KINDS[0x0806] = IPV4_KIND, IPV6_KIND, ARP_KIND
+KINDS[IPV4], KINDS[IPV6], KINDS[ARP] = IPV4_KIND, IPV6_KIND, ARP_KIND
 KINDS[list(VLAN_TAGS)] = VLAN_KIND
 
-IP_READERS = {IPV4_KIND: ipv4, IPV6_KIND: ipv6}
+#: Bytes of an EtherType, and of an Ethernet header.
+ETHER_TYPE, ETHERNET = 2, 14
 
 #: link type -> where its EtherType is, and its length; of those without one, version of IP -> kind.
-LINKS: dict[int, tuple[int, int]] = {1: (12, 14), 113: (14, 16), 276: (0, 20)}
+LINKS: dict[int, tuple[int, int]] = {1: (12, ETHERNET), 113: (14, 16), 276: (0, 20)}
 RAW_LINKS: dict[int, dict[int, int]] = {
     **{link: {4: IPV4_KIND, 6: IPV6_KIND} for link in (12, 14, 101)},
     228: {4: IPV4_KIND},
     229: {6: IPV6_KIND},
 }
-
-#: UDP port -> tunnel as a small number
-NO_TUNNEL, VXLAN, GENEVE, OTHER_TUNNEL = range(4)
-TUNNELS = np.zeros(2**16, np.uint8)
-for _port, _opener in tunnels.BY_UDP_PORT.items():
-    TUNNELS[_port] = VXLAN if _opener is tunnels.vxlan else GENEVE if _opener is tunnels.geneve else OTHER_TUNNEL
 
 
 def _tag(path: Path, number: int) -> Path:
@@ -78,145 +86,181 @@ def _into(name: str) -> Callable[[Path, int], Path]:
 STEPS = {VXLAN: _into("vxlan"), GENEVE: _into("geneve")}
 
 
-def tunnel_sorts(carried: Carried) -> NDArray[np.uint8] | None:
-    """Which sort of tunnel each packet may be by its ports; None where none is any."""
-    udp = np.flatnonzero(carried.proto == UDP)
-    by_destination = TUNNELS[carried.body["dport"][udp]]
-    by_port = np.where(by_destination, by_destination, TUNNELS[carried.body["sport"][udp]])
-    if not by_port.any():
-        return None
-    sorts = np.zeros(len(carried), np.uint8)
-    sorts[udp] = by_port
-    return sorts
-
-
 class VectorDecoder:
-    """Decodes what is common in one block into `columns`, whose length is that of the block and which are zero.
+    """Decodes what is common in one block into `filling`, which needs a column `path` too.
 
-    done    the packets that were decoded; the others are for the reference decoder
-    path    numbers in `paths` of the ways of those that were
-    quotes  what ICMP errors among them quote: tables as QUOTE, in any order
+    done    the packets that were decoded; the others are for the reference decoder, and hold anything
+    paths   what the numbers in the column `path` say
+    quotes  what ICMP errors among them quote: QUOTE, in the order of their packets
     """
 
-    def __init__(self, block: RecordBlock, data: Bytes, columns: Columns) -> None:
+    def __init__(self, block: RecordBlock, data: Bytes, filling: Filling) -> None:
         count = len(block)
         self.paths = Paths()
-        self.path = np.zeros(count, np.int64)
         self.done = np.zeros(count, np.bool_)
-        self._data = data
-        self._columns = columns
-        self.quotes: list[NDArray[np.void]] = []
+        self._data, self._filling = data, filling
+        self._talks: list[Talk] = []
+        self._errors: list[Errors] = []
         for start in range(0, count, TILE):
             self._tile(block, slice(start, min(count, start + TILE)))
+        self._listen()
+        self.quotes = self._quoted()
 
     def _tile(self, block: RecordBlock, span: slice) -> None:
-        links = block.linktype[span]
-        tile = Tile({name: column[span] for name, column in self._columns.items()}, self.path[span], self.done[span])
-        size = len(links)
-        everything = Group(
-            np.arange(size), block.body[span], block.caplen[span], block.wirelen[span], np.zeros(size, np.int64)
-        )
+        links, captured, wire = block.linktype[span], block.caplen[span], block.wirelen[span]
         # with that, and with what tunnels cut off, no packet in here has more captured than it has on the wire
-        possible = everything.captured <= everything.wire
-        for link in [links[0]] if (links == links[0]).all() else np.unique(links):
-            for kind, group in self._linked(int(link), everything.where(possible & (links == link))):
+        everything = Group(span, block.body[span], 0, captured, wire, 0, captured <= wire)
+        one = (links == links[0]).all()
+        for link in [links[0]] if one else np.unique(links):
+            group = everything if one else everything.where(links == link)
+            for kind, inside, head in self._linked(int(link), group):
                 if kind == ARP_KIND:
-                    tile.write(group, {"status": NON_IP})
+                    self._filling.write(inside.rows, {"status": NON_IP, "path": inside.path})
+                    self.done[inside.rows] = True
                 else:
-                    self._network(tile, kind, group, MOST_TUNNELS)
-        for table in tile.quotes:
-            table["packet"] += span.start
-            self.quotes.append(table)
+                    self._network(kind, inside, head, MOST_TUNNELS)
 
-    def _linked(self, link: int, group: Group) -> Iterator[tuple[int, Group]]:
+    def _linked(self, link: int, group: Group) -> Iterator[Found]:
         """What frames of a link type carry, sorted by kind."""
         if link in LINKS:
             yield from self._framed(group, *LINKS[link])
-        elif link in RAW_LINKS:
-            group = group.where(group.captured > 0)
-            version = self._data[group.at] >> 4
+        elif link in RAW_LINKS and group.sound.any():
+            head, sound = group.read(self._data, IP4, BEFORE)
+            group = replace(group, sound=sound & (group.captured > 0))
+            version = head["first"] >> 4
             for number, kind in RAW_LINKS[link].items():
-                yield kind, group.where(version == number)
+                yield kind, group.where(version == number), None
 
-    def _framed(self, group: Group, kind_at: int, size: int) -> Iterator[tuple[int, Group]]:
+    def _framed(self, group: Group, kind_at: int, size: int) -> Iterator[Found]:
         """What frames with a header of `size` bytes and its EtherType at `kind_at` carry."""
-        group = group.where(group.captured >= size)
-        kinds = heads(self._data, group.at + kind_at, NUMBER)
-        yield from self._tagged(group.inward(size), kinds, MOST_TAGS)
+        behind = group.skip + size
+        inside = replace(group, skip=behind, sound=group.sound & (group.captured >= behind))
+        if kind_at == size - ETHER_TYPE:
+            yield from self._tagged(inside, MOST_TAGS)
+        elif inside.sound.any():
+            inside = inside.where(inside.sound)
+            kinds = heads(self._data, inside.base, NUMBER, group.skip + kind_at)
+            yield from self._sorted(inside, kinds.astype(np.uint16), None, MOST_TAGS)
 
-    def _tagged(self, group: Group, kinds: NDArray[Any], most: int) -> Iterator[tuple[int, Group]]:
-        """Sorts by EtherType, behind at most `most` VLAN tags.
+    def _tagged(self, group: Group, tags: int) -> Iterator[Found]:
+        """What is behind an EtherType, sorted by it, behind at most so many VLAN tags."""
+        if not group.sound.any():
+            return
+        head, sound = group.read(self._data, IP4, BEFORE)
+        yield from self._sorted(replace(group, sound=sound), head["kind"].astype(np.uint16), head, tags)
+        # where the block ends, there may be less than that: of a packet that is no IP either
+        edge = group.where(~sound)
+        kinds = heads(self._data, edge.base, NUMBER, edge.skip - ETHER_TYPE)
+        yield ARP_KIND, edge.where(kinds == ARP), None
+
+    def _sorted(self, group: Group, kinds: NDArray[np.uint16], head: NDArray[Any] | None, tags: int) -> Iterator[Found]:
+        """Packets by the EtherType before them. What comes first may have the others among it.
 
         Tags inside a tunnel are noted too, which the reference decoder does not do; but the scope of what VXLAN or
         GENEVE carries is the network's number, whatever the tags.
         """
-        sorts = KINDS[kinds]
-        for kind in (IPV4_KIND, IPV6_KIND, ARP_KIND):
-            yield kind, group.where(sorts == kind)
-        group = group.where((sorts == VLAN_KIND) & (group.captured >= TAG.itemsize))
-        if not len(group) or not most:
+        if (kinds == IPV4).all():
+            yield IPV4_KIND, group, head
             return
-        tag = heads(self._data, group.at, TAG)
-        group = group.along(self.paths.step(group.path, (tag["number"] & 0xFFF).astype(np.int64), _tag))
-        yield from self._tagged(group.inward(TAG.itemsize), tag["kind"], most - 1)
+        sorts = KINDS.take(kinds)
+        sorts[~group.sound] = OTHER_KIND
+        if np.count_nonzero(sorts == IPV4_KIND) >= MOST * len(sorts):
+            yield IPV4_KIND, replace(group, sound=sorts == IPV4_KIND), head
+        else:
+            yield IPV4_KIND, group.where(sorts == IPV4_KIND), None
+        for kind in (IPV6_KIND, ARP_KIND):
+            yield kind, group.where(sorts == kind), None
+        tagged = (sorts == VLAN_KIND) & (group.captured >= group.skip + TAG)
+        if not tags or not tagged.any():
+            return
+        numbers = heads(self._data, group.base[tagged], NUMBER, group.skip)
+        group = group.where(tagged)
+        path = self.paths.step(group.path, (numbers & 0xFFF).astype(np.int64), _tag)
+        yield from self._tagged(replace(group, skip=group.skip + TAG, path=path), tags - 1)
 
-    def _network(self, tile: Tile, kind: int, group: Group, tunnels_left: int) -> None:
+    def _network(self, kind: int, group: Group, head: NDArray[Any] | None, tunnels_left: int) -> None:
         """Decodes packets that begin at their IP headers, and what is in those that are tunnels."""
-        read = IP_READERS.get(kind)
-        if read is None or not len(group):
+        if kind == ARP_KIND or not group.sound.any():  # a tunnel with ARP in it stays what it is outside
             return
-        carried = read(self._data, group)
-        sorts = tunnel_sorts(carried)
-        if sorts is not None:
-            for which in (VXLAN, GENEVE) if tunnels_left else ():
-                for inner_kind, inner in self._opened(carried.where(sorts == which), which):
-                    self._network(tile, inner_kind, inner, tunnels_left - 1)
-            carried = carried.where(sorts == NO_TUNNEL)
-        if len(carried):
-            carried = carried.where(readable(self._data, carried))
-        if len(carried):
-            columns = ip_columns(carried) | transport_columns(self._data, carried)
-            tile.write(carried.group, columns, quotes(self._data, carried))
+        if kind == IPV6_KIND:
+            carried = ipv6(self._data, group)
+        else:
+            if head is None:
+                head, sound = group.read(self._data, IP4, BEFORE)
+                group = replace(group, sound=sound)
+            carried = ipv4(group, head)
+        carried = readable(carried)
+        told = meaning(carried)
+        if not told.tunnel.any():
+            self._write(carried, told)
+            return
+        sorts = told.tunnels(len(carried))
+        plain = carried.only(sorts == NO_TUNNEL)
+        # tunnels may be among the others: they come later
+        self._write(plain, meaning(plain))
+        for which in (VXLAN, GENEVE) if tunnels_left else ():
+            for found in self._opened(carried.where(sorts == which), which):
+                self._network(*found, tunnels_left - 1)
 
-    def _opened(self, outer: Carried, which: int) -> Iterator[tuple[int, Group]]:
+    def _opened(self, outer: Carried, which: int) -> Iterator[Found]:
         """What tunnels of one sort carry, sorted by kind."""
         if not len(outer):
             return
-        length = outer.body["udp_length"].astype(np.int64)
-        wire = udp_payloads(outer.length - outer.size, length)
-        inner = outer.group.inward(outer.size + 8)
+        group, begin = outer.group, outer.group.skip + outer.size + 8
         # what was captured behind the end of the datagram was never in the tunnel
-        inner = Group(inner.rows, inner.at, np.minimum(inner.captured, wire), wire, inner.path)
-        inner = inner.where(inner.captured >= OVERLAY.itemsize)
-        overlay = heads(self._data, inner.at, OVERLAY)
-        inner = inner.along(self.paths.step(inner.path, (overlay["vni"] >> 8).astype(np.int64), STEPS[which]))
-        if which == VXLAN:
-            yield from self._framed(inner.inward(OVERLAY.itemsize), 12, 14)
+        length = outer.body["udp_length"].astype(outer.length.dtype)
+        wire = udp_payloads(outer.length - outer.size, length).astype(np.int64) + begin
+        captured = np.minimum(group.captured, wire)
+        inner = replace(group, skip=begin + OVERLAY, captured=captured, wire=wire)
+        outer = replace(outer, group=inner).where(captured >= begin + OVERLAY)
+        inner, body = outer.group, outer.body
+        if not len(inner):
             return
-        words = overlay["words"]
-        inner = inner.inward(OVERLAY.itemsize + (words & 0x3F).astype(np.int64) * 4)
+        path = self.paths.step(inner.path, (body["vni"] >> 8).astype(np.int64), STEPS[which])
+        inner = replace(inner, path=path)
+        if which == VXLAN:
+            yield from self._framed(inner, ETHERNET - ETHER_TYPE, ETHERNET)
+            return
+        words, kinds = body["overlay_words"], body["overlay_kind"].astype(np.uint16)
+        options = (words & 0x3F).astype(np.int64) * 4
+        inner = replace(inner, base=inner.base + options, captured=inner.captured - options, wire=inner.wire - options)
         current = words >> 6 == 0
-        yield from self._framed(inner.where(current & (overlay["kind"] == TRANSPARENT_ETHERNET)), 12, 14)
+        yield from self._framed(inner.where(current & (kinds == TRANSPARENT_ETHERNET)), ETHERNET - ETHER_TYPE, ETHERNET)
         for kind, number in ((IPV4_KIND, IPV4), (IPV6_KIND, IPV6)):
-            yield kind, inner.where(current & (overlay["kind"] == number))
+            yield kind, inner.where(current & (kinds == number)), None
 
+    def _write(self, carried: Carried, told: Meaning) -> None:
+        """Writes the columns of packets that are no tunnels, but for what can be told of many at once later."""
+        group = carried.group
+        if not group.sound.any():
+            return
+        columns, differing = transport_columns(carried, told.udp)
+        self._filling.write(group.rows, ip_columns(carried) | columns | {"path": group.path})
+        for which, values in differing:
+            self._filling.put(group.rows_of(which), values)
+        self.done[group.rows] = group.sound
+        if told.speaks.any():
+            self._talks.append(talk(carried, told.udp[told.speaks]))
+        found = errors(carried)
+        if carried.version == 4:
+            self._errors.append(found)
+        else:
+            self.done[found.rows] = False
 
-@dataclass(slots=True)
-class Tile:
-    """The columns of a run of packets, as they fill: columns by name, ways, whether they are decoded, and quotes."""
+    def _listen(self) -> None:
+        """Writes what UDP payloads say."""
+        if not self._talks:
+            return
+        found = Talk(*map(np.concatenate, zip(*self._talks, strict=True)))
+        columns, fits = said(self._data, found)
+        self._filling.put(found.rows, columns)
+        self.done[found.rows[~fits]] = False
 
-    columns: Columns
-    path: Ints
-    done: Mask
-    quotes: list[NDArray[np.void]] = field(default_factory=list)
-
-    def write(self, group: Group, values: dict[str, Any], quoted: NDArray[np.void] | None = None) -> None:
-        """Writes the columns of a group's packets, which are decoded then."""
-        # ascending and as many as there are: all of them, and a slice is written much faster
-        rows = slice(None) if len(group) == len(self.done) else group.rows
-        for name, value in values.items():
-            self.columns[name][rows] = value
-        self.path[rows] = group.path
-        self.done[rows] = True
-        if quoted is not None and len(quoted):
-            self.quotes.append(quoted)
+    def _quoted(self) -> NDArray[np.void]:
+        """What ICMP errors quote."""
+        if not self._errors:
+            return np.zeros(0, QUOTE)
+        found = Errors(*map(np.concatenate, zip(*self._errors, strict=True)))
+        table, fits = quotes(self._data, found)
+        self.done[found.rows[~fits]] = False
+        return chosen(table, np.flatnonzero(fits))

@@ -31,7 +31,8 @@ def _layout(size: int, fields: dict[str, tuple[str | np.dtype[np.void], int]]) -
     )
 
 
-#: The first 16 bytes of TCP (RFC 9293), UDP (RFC 768) and ICMP (RFC 792, 4443), one over the other.
+#: The first 16 bytes of TCP (RFC 9293), UDP (RFC 768) and ICMP (RFC 792, 4443), one over the other; behind UDP VXLAN
+#: (RFC 7348) and GENEVE (RFC 8926), which have their network number in the same place.
 BODY = _layout(
     16,
     {
@@ -45,21 +46,28 @@ BODY = _layout(
         "udp_length": (">u2", 4),
         "icmp_type": ("u1", 0),
         "icmp_code": ("u1", 1),
+        "overlay_words": ("u1", 8),
+        "overlay_kind": (">u2", 10),
+        "vni": (">u4", 12),
     },
 )
 
-#: IPv4 without options (RFC 791), and what it carries.
+#: Bytes of IP4 before the header itself, so that it lies aligned.
+BEFORE = 4
+
+#: IPv4 without options (RFC 791), and what it carries, with the EtherType before it.
 IP4 = _layout(
-    36,
+    BEFORE + 36,
     {
-        "first": ("u1", 0),
-        "length": (">u2", 2),
-        "fragment": (">u2", 6),
-        "ttl": ("u1", 8),
-        "proto": ("u1", 9),
-        "src_lo": (">u4", 12),
-        "dst_lo": (">u4", 16),
-        "body": (BODY, 20),
+        "kind": (">u2", 2),
+        "first": ("u1", 4),
+        "length": (">u2", 6),
+        "fragment": (">u2", 10),
+        "ttl": ("u1", 12),
+        "proto": ("u1", 13),
+        "src_lo": (">u4", 16),
+        "dst_lo": (">u4", 20),
+        "body": (BODY, 24),
     },
 )
 
@@ -79,11 +87,8 @@ IP6 = _layout(
     },
 )
 
-#: A VLAN tag behind its EtherType: the number, and the EtherType of what follows.
-TAG = _layout(4, {"number": (">u2", 0), "kind": (">u2", 2)})
-
-#: VXLAN (RFC 7348) and GENEVE (RFC 8926), which have their network number in the same place.
-OVERLAY = _layout(8, {"words": ("u1", 0), "kind": (">u2", 2), "vni": (">u4", 4)})
+#: Bytes of a VLAN tag behind its EtherType: the number, and the EtherType of what follows. Of VXLAN's and GENEVE's own.
+TAG, OVERLAY = 4, 8
 
 #: What speech is told by: the beginnings of DNS, NTP and QUIC, one over the other.
 SAID = _layout(
@@ -103,19 +108,21 @@ SAID = _layout(
 NUMBER = np.dtype(">u2")
 
 
-def within(data: Bytes, at: Ints, layout: np.dtype[Any]) -> Mask:
-    """Which of the indices `at` have room for `layout` before the end of `data`."""
-    mask: Mask = at <= len(data) - layout.itemsize
+def within(data: Bytes, at: Ints, layout: np.dtype[Any], skip: int = 0) -> Mask:
+    """Which of the indices `skip` bytes behind `at` have room for `layout` in `data`."""
+    mask: Mask = (at >= -skip) & (at <= len(data) - layout.itemsize - skip)
     return mask
 
 
-def heads(data: Bytes, at: Ints, layout: np.dtype[Any]) -> NDArray[Any]:
-    """A contiguous copy of the `layout` at each index of `at`, all of which have to be `within` data."""
+def heads(data: Bytes, at: Ints, layout: np.dtype[Any], skip: int = 0) -> NDArray[Any]:
+    """A contiguous copy of the `layout` at `skip` bytes behind each index of `at`, all of which are `within` data."""
     size = layout.itemsize
     if not len(at):
         return np.zeros(0, layout)
+    if skip < 0:
+        at, skip = at + skip, 0
     # opaque items: NumPy would copy a structure field by field, fifteen times slower
-    windows: NDArray[np.void] = np.ndarray((len(data) - size + 1,), f"V{size}", data, strides=(1,))
+    windows: NDArray[np.void] = np.ndarray((len(data) - size - skip + 1,), f"V{size}", data, skip, strides=(1,))
     return windows[at].view(layout)
 
 
@@ -124,38 +131,60 @@ def chosen(head: NDArray[Any], which: NDArray[np.intp]) -> NDArray[Any]:
     return head.view(f"V{head.dtype.itemsize}")[which].view(head.dtype)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Group:
     """Packets of one tile that have come to the same kind of header.
 
-    rows      their rows in the tile, ascending
-    at        index into the block's data of that header
-    captured  bytes captured from there on; may be negative
-    wire      bytes from there on as on the wire, by what the header outside of it says; at least as many
-    path      numbers of the ways to it (decode.vector.paths)
+    Where nearly all are sound, those that are not stay among them, since that is cheaper than to copy all others. What
+    is written for them is to be written again by whoever decodes them.
+
+    rows      their rows in the block: a slice, or ascending
+    base      indices into the block's data, from which that header is `skip` bytes away
+    captured  bytes captured from `base` on; may be fewer than `skip`
+    wire      bytes from `base` on as on the wire, by what the header outside of it says; of sound ones at least as many
+    path      numbers of the ways to it (decode.vector.paths), or the one number of all
+    sound     which of them are what the group says
     """
 
-    rows: NDArray[np.intp]
-    at: Ints
+    rows: slice | NDArray[np.intp]
+    base: Ints
+    skip: int
     captured: Ints
     wire: Ints
-    path: Ints
+    path: Ints | int
+    sound: Mask
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.base)
 
-    def where(self, mask: Mask) -> Group:
-        """Those for which `mask` is true."""
-        return self if mask.all() else self.take(np.flatnonzero(mask))
+    def rows_of(self, which: NDArray[np.intp]) -> NDArray[np.intp]:
+        """The rows in the block of those at the positions `which`."""
+        return which + self.rows.start if isinstance(self.rows, slice) else self.rows[which]
 
     def take(self, which: NDArray[np.intp]) -> Group:
-        """Those at the positions `which`, ascending."""
-        return Group(self.rows[which], self.at[which], self.captured[which], self.wire[which], self.path[which])
+        """Those at the positions `which`, ascending; all of them are sound."""
+        return Group(
+            self.rows_of(which),
+            self.base[which],
+            self.skip,
+            self.captured[which],
+            self.wire[which],
+            self.path if isinstance(self.path, int) else self.path[which],
+            self.sound[which],
+        )
 
-    def inward(self, size: int | Ints) -> Group:
-        """The same packets `size` bytes further in."""
-        return Group(self.rows, self.at + size, self.captured - size, self.wire - size, self.path)
+    def where(self, mask: Mask) -> Group:
+        """Those sound ones for which `mask` is true, and no others."""
+        mask = mask & self.sound
+        return self if mask.all() else self.take(np.flatnonzero(mask))
 
-    def along(self, path: Ints) -> Group:
-        """The same packets, having gone another step of their ways."""
-        return Group(self.rows, self.at, self.captured, self.wire, path)
+    def read(self, data: Bytes, layout: np.dtype[Any], before: int = 0) -> tuple[NDArray[Any], Mask]:
+        """The `layout` at each header, or `before` that, and which are sound for there was one."""
+        skip = self.skip - before
+        last = len(data) - layout.itemsize - skip
+        if self.base.max() <= last and self.base.min() >= -skip:
+            return heads(data, self.base, layout, skip), self.sound
+        fits = within(data, self.base, layout, skip)
+        if not fits.any():
+            return np.zeros(len(self), layout), fits
+        return heads(data, np.where(fits, self.base, self.base[fits.argmax()]), layout, skip), self.sound & fits

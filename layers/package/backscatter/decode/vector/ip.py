@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from backscatter.decode.icmp import ICMP, ICMP6
 from backscatter.decode.transport import TCP, UDP
-from backscatter.decode.vector.heads import IP4, IP6, Group, chosen, heads, within
+from backscatter.decode.vector.heads import IP6, Group, chosen
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,43 +21,50 @@ if TYPE_CHECKING:
 NEVER = 2**40
 NEEDS = {4: {TCP: 20, UDP: 8, ICMP: 2}, 6: {TCP: 20, UDP: 8, ICMP6: 2}}
 
+#: Bytes of an IP header, by version.
+SIZE = {4: 20, 6: 40}
+
 #: IPv4: the first byte that says version 4 and no options; more fragments, and the fragment offset.
 PLAIN, FRAGMENTED = 0x45, 0x3FFF
 
+#: The share of packets that stay where others are left out, for it to be cheaper to carry those along.
+MOST = 0.75
 
-def _reach(version: int, size: int) -> Ints:
+
+def _reach(version: int) -> Ints:
     """The bytes from the IP header on that have to be captured, by protocol."""
     table = np.full(256, NEVER, np.int64)
     for proto, needs in NEEDS[version].items():
-        table[proto] = size + needs
+        table[proto] = SIZE[version] + needs
     return table
 
 
-REACH4, REACH6 = _reach(4, 20), _reach(6, 40)
+REACH = {version: _reach(version) for version in SIZE}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Carried:
     """IP packets of one version, at their IP headers.
 
     version  4 or 6
-    size     bytes of the IP header
     head     IP4 or IP6, one a packet
     proto    protocol of the payload
     length   bytes of the IP packet by its own field, or as the frame has it where that is 0
-    reach    how many of them were captured
     """
 
     version: int
-    size: int
     group: Group
     head: NDArray[Any]
     proto: NDArray[np.uint8]
-    length: Ints
-    reach: Ints
+    length: NDArray[np.int32] | Ints
 
     def __len__(self) -> int:
         return len(self.group)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the IP header."""
+        return SIZE[self.version]
 
     @property
     def body(self) -> NDArray[Any]:
@@ -65,45 +72,56 @@ class Carried:
         body: NDArray[Any] = self.head["body"]
         return body
 
-    def where(self, mask: Mask) -> Carried:
-        """Those for which `mask` is true."""
-        return self if mask.all() else self.take(np.flatnonzero(mask))
+    def inside(self, which: NDArray[np.intp], skip: int) -> tuple[Ints, Ints]:
+        """Of some packets, indices into the data `skip` bytes behind the IP header, and the bytes captured from there.
 
-    def take(self, which: NDArray[np.intp]) -> Carried:
-        """Those at the positions `which`, ascending."""
+        What was captured behind the end of the packet was never in it.
+        """
+        group, skip = self.group, self.group.skip + skip
+        captured = np.minimum(group.captured[which] - group.skip, self.length[which]) - (skip - group.skip)
+        return group.base[which] + skip, captured
+
+    def where(self, mask: Mask) -> Carried:
+        """Those sound ones for which `mask` is true, and no others."""
+        mask = mask & self.group.sound
+        if mask.all():
+            return self
+        which = np.flatnonzero(mask)
         return Carried(
-            self.version,
-            self.size,
-            self.group.take(which),
-            chosen(self.head, which),
-            self.proto[which],
-            self.length[which],
-            self.reach[which],
+            self.version, self.group.take(which), chosen(self.head, which), self.proto[which], self.length[which]
         )
 
+    def only(self, mask: Mask) -> Carried:
+        """Those sound ones for which `mask` is true; if they are the most, with the others among them."""
+        mask = mask & self.group.sound
+        if np.count_nonzero(mask) < MOST * len(mask):
+            return self.where(mask)
+        return replace(self, group=replace(self.group, sound=mask))
 
-def ipv4(data: Bytes, group: Group) -> Carried:
-    """Those of a group of packets that are IPv4 and common."""
-    group = group.where(within(data, group.at, IP4))
-    head = heads(data, group.at, IP4)
-    length = head["length"].astype(np.int64)
-    if not length.all():  # offloaded segmentation has 0: the frame knows
-        length = np.where(length, length, group.wire)
-    proto, reach = head["proto"].copy(), np.minimum(group.captured, length)
-    plain = (head["first"] == PLAIN) & (head["fragment"] & FRAGMENTED == 0)
-    plain &= reach >= REACH4[proto]
-    return Carried(4, 20, group, head, proto, length, reach).where(plain)
+
+def ipv4(group: Group, head: NDArray[Any]) -> Carried:
+    """Those of a group of packets, whose heads are IP4, that are IPv4 and common."""
+    short = head["length"].astype(np.uint16)
+    length = short.astype(np.int32)
+    if not short.all():  # offloaded segmentation has 0: the frame knows
+        length = np.where(length, length, group.wire - group.skip)
+    plain = (head["first"] == PLAIN) & (head["fragment"].astype(np.uint16) & FRAGMENTED == 0)
+    return _captured(Carried(4, group, head, head["proto"].copy(), length), plain)
 
 
 def ipv6(data: Bytes, group: Group) -> Carried:
     """Those of a group of packets that are IPv6 and common."""
-    group = group.where(within(data, group.at, IP6))
-    head = heads(data, group.at, IP6)
-    length = head["length"].astype(np.int64)
-    length = np.where(length, length + 40, group.wire)  # 0 as in IPv4, and in jumbograms
-    proto, reach = head["proto"].copy(), np.minimum(group.captured, length)
-    plain = (head["first"] >> 4 == 6) & (reach >= REACH6[proto])
-    return Carried(6, 40, group, head, proto, length, reach).where(plain)
+    head, sound = group.read(data, IP6)
+    length = head["length"].astype(np.int32)
+    # 0 as in IPv4, and in jumbograms
+    length = length + 40 if length.all() else np.where(length, length + 40, group.wire - group.skip)
+    return _captured(Carried(6, group, head, head["proto"].copy(), length), sound & (head["first"] >> 4 == 6))
+
+
+def _captured(carried: Carried, mask: Mask) -> Carried:
+    """Those for which `mask` is true and of whose payload enough was captured."""
+    group, needs = carried.group, REACH[carried.version].take(carried.proto)
+    return carried.only(mask & (carried.length >= needs) & (group.captured >= needs + group.skip))
 
 
 def ip_columns(carried: Carried) -> dict[str, Any]:

@@ -42,16 +42,22 @@ class Paths:
     def __init__(self) -> None:
         self._names = Names(Path())
 
-    def step(self, path: Ints, value: Ints, go: Callable[[Path, int], Path]) -> Ints:
+    def step(self, path: Ints | int, value: Ints, go: Callable[[Path, int], Path]) -> Ints | int:
         """The numbers of the ways `path` after a step each, which `go` makes of a way and a value."""
-        if not len(path):
-            return path
+        if not len(value):
+            return 0
         keys, positions = distinct(path << VALUE_BITS | value)
         values = self._names.values
         ways = (go(values[key >> VALUE_BITS], key & (1 << VALUE_BITS) - 1) for key in keys.tolist())
-        return np.array([self._names.number(way) for way in ways], np.int64)[positions]
+        numbers = [self._names.number(way) for way in ways]
+        return numbers[0] if len(numbers) == 1 else np.array(numbers, np.int64)[positions]
 
-    def taken(self, path: Ints) -> tuple[list[Path], NDArray[np.intp]]:
-        """The different ways among `path`, and for each packet the position of its own in them."""
-        numbers, positions = distinct(path)
-        return [self._names.values[number] for number in numbers.tolist()], positions
+    def named(self, path: NDArray[np.int32], number: Callable[[Path], int]) -> NDArray[np.uint32] | int:
+        """What `number` gives for each of the ways `path`; just the one where that is so for all of them."""
+        taken = path[:1] if path.strides == (0,) else np.flatnonzero(np.bincount(path))
+        numbers = [number(self._names.values[way]) for way in taken.tolist()]
+        if len(set(numbers)) == 1:
+            return numbers[0]
+        table = np.zeros(len(self._names.values), np.uint32)
+        table[taken] = numbers
+        return table.take(path)

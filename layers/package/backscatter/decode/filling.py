@@ -50,23 +50,15 @@ class Filling:
         return np.broadcast_to(np.array(self._one.get(name, 0), self._forms[name]), self._count)
 
     def _put(self, name: str, rows: Rows, value: Any) -> None:
+        one = self._one.get(name)
+        if one is not None and (value == one if isinstance(value, int) else (value == one).all()):
+            return
         column = self._different.get(name)
         if column is None:
-            column = self._begun(name, value)
-        if column is not None:
-            column[rows] = value
-
-    def _begun(self, name: str, value: Any) -> NDArray[Any] | None:
-        """A column that needs room of its own because of `value`; None where it holds one value still."""
-        one = self._one.get(name)
-        if one is None:
-            if isinstance(value, int):
+            if one is None and isinstance(value, int):
                 self._one[name] = value
-                return None
-            column = np.empty(self._count, self._forms[name])
-        else:
-            if np.all(value == one):
-                return None
-            column = np.full(self._count, self._one.pop(name), self._forms[name])
-        self._different[name] = column
-        return column
+                return
+            form = self._forms[name]
+            column = np.empty(self._count, form) if one is None else np.full(self._count, self._one.pop(name), form)
+            self._different[name] = column
+        column[rows] = value

@@ -19,7 +19,7 @@ from backscatter.decode.tunnels import Path, Tunnel
 from backscatter.decode.vector.heads import BEFORE, IP4, NUMBER, OVERLAY, TAG, Group, chosen, heads
 from backscatter.decode.vector.ip import MOST, ip_columns, ipv4, ipv6
 from backscatter.decode.vector.paths import Paths
-from backscatter.decode.vector.ports import GENEVE, NO_TUNNEL, VXLAN, meaning
+from backscatter.decode.vector.protocols import GENEVE, NO_TUNNEL, VXLAN, protocols
 from backscatter.decode.vector.transport import (
     Errors,
     Talk,
@@ -41,13 +41,13 @@ if TYPE_CHECKING:
     from backscatter.decode.filling import Filling
     from backscatter.decode.vector.heads import Bytes
     from backscatter.decode.vector.ip import Carried
-    from backscatter.decode.vector.ports import Meaning
+    from backscatter.decode.vector.protocols import Protocols
 
     #: Packets at their IP headers, by kind; with their heads, IP4, where they were read.
     Found = tuple[int, Group, NDArray[Any] | None]
 
 #: Packets decoded together: their heads and temporary columns should stay in a core's own cache.
-TILE = 16384
+TILE = 24576
 
 #: VLAN tags followed, and tunnels in tunnels.
 MOST_TAGS, MOST_TUNNELS = 2, 3
@@ -126,7 +126,7 @@ class VectorDecoder:
             yield from self._framed(group, *LINKS[link])
         elif link in RAW_LINKS and group.sound.any():
             head, sound = group.read(self._data, IP4, BEFORE)
-            group = replace(group, sound=sound & (group.captured > 0))
+            group = group.only(sound & (group.captured > 0))
             version = head["first"] >> 4
             for number, kind in RAW_LINKS[link].items():
                 yield kind, group.where(version == number), None
@@ -134,7 +134,7 @@ class VectorDecoder:
     def _framed(self, group: Group, kind_at: int, size: int) -> Iterator[Found]:
         """What frames with a header of `size` bytes and its EtherType at `kind_at` carry."""
         behind = group.skip + size
-        inside = replace(group, skip=behind, sound=group.sound & (group.captured >= behind))
+        inside = group.only(group.captured >= behind, behind)
         if kind_at == size - ETHER_TYPE:
             yield from self._tagged(inside, MOST_TAGS)
         elif inside.sound.any():
@@ -147,7 +147,7 @@ class VectorDecoder:
         if not group.sound.any():
             return
         head, sound = group.read(self._data, IP4, BEFORE)
-        yield from self._sorted(replace(group, sound=sound), head["kind"].astype(np.uint16), head, tags)
+        yield from self._sorted(group.only(sound), head["kind"].astype(np.uint16), head, tags)
         # where the block ends, there may be less than that: of a packet that is no IP either
         edge = group.where(~sound)
         kinds = heads(self._data, edge.base, NUMBER, edge.skip - ETHER_TYPE)
@@ -165,7 +165,7 @@ class VectorDecoder:
         sorts = KINDS.take(kinds)
         sorts[~group.sound] = OTHER_KIND
         if np.count_nonzero(sorts == IPV4_KIND) >= MOST * len(sorts):
-            yield IPV4_KIND, replace(group, sound=sorts == IPV4_KIND), head
+            yield IPV4_KIND, group.only(sorts == IPV4_KIND), head
         else:
             yield IPV4_KIND, group.where(sorts == IPV4_KIND), None
         for kind in (IPV6_KIND, ARP_KIND):
@@ -187,17 +187,19 @@ class VectorDecoder:
         else:
             if head is None:
                 head, sound = group.read(self._data, IP4, BEFORE)
-                group = replace(group, sound=sound)
+                group = group.only(sound)
             carried = ipv4(group, head)
         carried = readable(carried)
-        told = meaning(carried)
-        if not told.tunnel.any():
-            self._write(carried, told)
+        where = protocols(carried)
+        if not where.tunnel.any():
+            self._write(carried, where)
             return
-        sorts = told.tunnels(len(carried))
-        plain = carried.only(sorts == NO_TUNNEL)
-        # tunnels may be among the others: they come later
-        self._write(plain, meaning(plain))
+        sorts = where.tunnels(len(carried))
+        plain = sorts == NO_TUNNEL
+        if plain.any():
+            # tunnels may stay among the others: they come later
+            rest = carried.only(plain)
+            self._write(rest, protocols(rest))
         for which in (VXLAN, GENEVE) if tunnels_left else ():
             for found in self._opened(carried.where(sorts == which), which):
                 self._network(*found, tunnels_left - 1)
@@ -229,23 +231,24 @@ class VectorDecoder:
         for kind, number in ((IPV4_KIND, IPV4), (IPV6_KIND, IPV6)):
             yield kind, inner.where(current & (kinds == number)), None
 
-    def _write(self, carried: Carried, told: Meaning) -> None:
+    def _write(self, carried: Carried, where: Protocols) -> None:
         """Writes the columns of packets that are no tunnels, but for what can be told of many at once later."""
         group = carried.group
         if not group.sound.any():
             return
-        columns, differing = transport_columns(carried, told.udp)
+        columns, differing = transport_columns(carried, where)
         self._filling.write(group.rows, ip_columns(carried) | columns | {"path": group.path})
         for which, values in differing:
             self._filling.put(group.rows_of(which), values)
         self.done[group.rows] = group.sound
-        if told.speaks.any():
-            self._talks.append(talk(carried, told.udp[told.speaks]))
-        found = errors(carried)
-        if carried.version == 4:
-            self._errors.append(found)
-        else:
-            self.done[found.rows] = False
+        if where.speaks.any():
+            self._talks.append(talk(carried, where.udp[where.speaks]))
+        if len(where.icmp):
+            found = errors(carried, where.icmp)
+            if carried.version == 4:
+                self._errors.append(found)
+            else:
+                self.done[found.rows] = False
 
     def _listen(self) -> None:
         """Writes what UDP payloads say."""

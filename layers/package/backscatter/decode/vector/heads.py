@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     Mask = NDArray[np.bool_]
 
 
-def _layout(size: int, fields: dict[str, tuple[str | np.dtype[np.void], int]]) -> np.dtype[np.void]:
+def layout(size: int, fields: dict[str, tuple[str | np.dtype[np.void], int]]) -> np.dtype[np.void]:
     """A layout of `size` bytes from name -> (format, offset); fields may overlap."""
     return np.dtype(
         {
@@ -33,7 +33,7 @@ def _layout(size: int, fields: dict[str, tuple[str | np.dtype[np.void], int]]) -
 
 #: The first 16 bytes of TCP (RFC 9293), UDP (RFC 768) and ICMP (RFC 792, 4443), one over the other; behind UDP VXLAN
 #: (RFC 7348) and GENEVE (RFC 8926), which have their network number in the same place.
-BODY = _layout(
+BODY = layout(
     16,
     {
         "sport": (">u2", 0),
@@ -56,7 +56,7 @@ BODY = _layout(
 BEFORE = 4
 
 #: IPv4 without options (RFC 791), and what it carries, with the EtherType before it.
-IP4 = _layout(
+IP4 = layout(
     BEFORE + 36,
     {
         "kind": (">u2", 2),
@@ -72,7 +72,7 @@ IP4 = _layout(
 )
 
 #: IPv6 (RFC 8200) without extension headers, and what it carries.
-IP6 = _layout(
+IP6 = layout(
     56,
     {
         "first": ("u1", 0),
@@ -91,7 +91,7 @@ IP6 = _layout(
 TAG, OVERLAY = 4, 8
 
 #: What speech is told by: the beginnings of DNS, NTP and QUIC, one over the other.
-SAID = _layout(
+SAID = layout(
     12,
     {
         "first": ("u1", 0),
@@ -108,22 +108,22 @@ SAID = _layout(
 NUMBER = np.dtype(">u2")
 
 
-def within(data: Bytes, at: Ints, layout: np.dtype[Any], skip: int = 0) -> Mask:
-    """Which of the indices `skip` bytes behind `at` have room for `layout` in `data`."""
-    mask: Mask = (at >= -skip) & (at <= len(data) - layout.itemsize - skip)
+def within(data: Bytes, at: Ints, form: np.dtype[Any], skip: int = 0) -> Mask:
+    """Which of the indices `skip` bytes behind `at` have room for `form` in `data`."""
+    mask: Mask = (at >= -skip) & (at <= len(data) - form.itemsize - skip)
     return mask
 
 
-def heads(data: Bytes, at: Ints, layout: np.dtype[Any], skip: int = 0) -> NDArray[Any]:
-    """A contiguous copy of the `layout` at `skip` bytes behind each index of `at`, all of which are `within` data."""
-    size = layout.itemsize
+def heads(data: Bytes, at: Ints, form: np.dtype[Any], skip: int = 0) -> NDArray[Any]:
+    """A contiguous copy of the `form` at `skip` bytes behind each index of `at`, all of which are `within` data."""
+    size = form.itemsize
     if not len(at):
-        return np.zeros(0, layout)
+        return np.zeros(0, form)
     if skip < 0:
         at, skip = at + skip, 0
     # opaque items: NumPy would copy a structure field by field, fifteen times slower
     windows: NDArray[np.void] = np.ndarray((len(data) - size - skip + 1,), f"V{size}", data, skip, strides=(1,))
-    return windows[at].view(layout)
+    return windows[at].view(form)
 
 
 def chosen(head: NDArray[Any], which: NDArray[np.intp]) -> NDArray[Any]:
@@ -178,13 +178,25 @@ class Group:
         mask = mask & self.sound
         return self if mask.all() else self.take(np.flatnonzero(mask))
 
-    def read(self, data: Bytes, layout: np.dtype[Any], before: int = 0) -> tuple[NDArray[Any], Mask]:
-        """The `layout` at each header, or `before` that, and which are sound for there was one."""
+    def only(self, mask: Mask, skip: int | None = None) -> Group:
+        """The same packets, of which those are sound for which `mask` is true too; at the header that is at `skip`."""
+        return Group(
+            self.rows,
+            self.base,
+            self.skip if skip is None else skip,
+            self.captured,
+            self.wire,
+            self.path,
+            mask & self.sound,
+        )
+
+    def read(self, data: Bytes, form: np.dtype[Any], before: int = 0) -> tuple[NDArray[Any], Mask]:
+        """The `form` that begins `before` each header, and for which of them the data has it."""
         skip = self.skip - before
-        last = len(data) - layout.itemsize - skip
+        last = len(data) - form.itemsize - skip
         if self.base.max() <= last and self.base.min() >= -skip:
-            return heads(data, self.base, layout, skip), self.sound
-        fits = within(data, self.base, layout, skip)
+            return heads(data, self.base, form, skip), np.ones(len(self), np.bool_)
+        fits = within(data, self.base, form, skip)
         if not fits.any():
-            return np.zeros(len(self), layout), fits
-        return heads(data, np.where(fits, self.base, self.base[fits.argmax()]), layout, skip), self.sound & fits
+            return np.zeros(len(self), form), fits
+        return heads(data, np.where(fits, self.base, self.base[fits.argmax()]), form, skip), fits

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,12 +16,8 @@ if TYPE_CHECKING:
 
     from backscatter.decode.vector.heads import Bytes, Ints, Mask
 
-#: Bytes of the payload that have to be captured for it to be decoded here, by protocol: all that has a column. No
-#: packet has as much as the other protocols ask for.
-NEVER = 2**40
-NEEDS = {4: {TCP: 20, UDP: 8, ICMP: 2}, 6: {TCP: 20, UDP: 8, ICMP6: 2}}
-
-#: Bytes of an IP header, by version.
+#: ICMP by version of IP, and the bytes of an IP header.
+ICMP_OF = {4: ICMP, 6: ICMP6}
 SIZE = {4: 20, 6: 40}
 
 #: IPv4: the first byte that says version 4 and no options; more fragments, and the fragment offset.
@@ -31,15 +27,8 @@ PLAIN, FRAGMENTED = 0x45, 0x3FFF
 MOST = 0.75
 
 
-def _reach(version: int) -> Ints:
-    """The bytes from the IP header on that have to be captured, by protocol."""
-    table = np.full(256, NEVER, np.int64)
-    for proto, needs in NEEDS[version].items():
-        table[proto] = SIZE[version] + needs
-    return table
-
-
-REACH = {version: _reach(version) for version in SIZE}
+#: By version of IP and protocol, the bytes from the IP header on that have columns, of those that are decoded here.
+NEEDS = {version: {TCP: size + 20, UDP: size + 8, ICMP_OF[version]: size + 2} for version, size in SIZE.items()}
 
 
 @dataclass(slots=True)
@@ -93,10 +82,10 @@ class Carried:
 
     def only(self, mask: Mask) -> Carried:
         """Those sound ones for which `mask` is true; if they are the most, with the others among them."""
-        mask = mask & self.group.sound
-        if np.count_nonzero(mask) < MOST * len(mask):
+        group = self.group.only(mask)
+        if np.count_nonzero(group.sound) < MOST * len(mask):
             return self.where(mask)
-        return replace(self, group=replace(self.group, sound=mask))
+        return Carried(self.version, group, self.head, self.proto, self.length)
 
 
 def ipv4(group: Group, head: NDArray[Any]) -> Carried:
@@ -105,23 +94,28 @@ def ipv4(group: Group, head: NDArray[Any]) -> Carried:
     length = short.astype(np.int32)
     if not short.all():  # offloaded segmentation has 0: the frame knows
         length = np.where(length, length, group.wire - group.skip)
-    plain = (head["first"] == PLAIN) & (head["fragment"].astype(np.uint16) & FRAGMENTED == 0)
+    plain = (head["first"].copy() == PLAIN) & (head["fragment"].astype(np.uint16) & FRAGMENTED == 0)
     return _captured(Carried(4, group, head, head["proto"].copy(), length), plain)
 
 
 def ipv6(data: Bytes, group: Group) -> Carried:
     """Those of a group of packets that are IPv6 and common."""
-    head, sound = group.read(data, IP6)
+    head, there = group.read(data, IP6)
     length = head["length"].astype(np.int32)
     # 0 as in IPv4, and in jumbograms
     length = length + 40 if length.all() else np.where(length, length + 40, group.wire - group.skip)
-    return _captured(Carried(6, group, head, head["proto"].copy(), length), sound & (head["first"] >> 4 == 6))
+    return _captured(Carried(6, group, head, head["proto"].copy(), length), there & (head["first"] >> 4 == 6))
 
 
 def _captured(carried: Carried, mask: Mask) -> Carried:
     """Those for which `mask` is true and of whose payload enough was captured."""
-    group, needs = carried.group, REACH[carried.version].take(carried.proto)
-    return carried.only(mask & (carried.length >= needs) & (group.captured >= needs + group.skip))
+    group, sizes = carried.group, NEEDS[carried.version]
+    # 0 for all other protocols
+    needs = np.add.reduce([(carried.proto == proto) * np.uint8(size) for proto, size in sizes.items()], dtype=np.uint8)
+    mask = mask & (needs > 0) & (carried.length >= needs)
+    if group.captured.min() < group.skip + max(sizes.values()):
+        mask &= group.captured >= needs + np.int64(group.skip)
+    return carried.only(mask)
 
 
 def ip_columns(carried: Carried) -> dict[str, Any]:

@@ -41,15 +41,14 @@ class Paths:
 
     def __init__(self) -> None:
         self._names = Names(Path())
+        self._steps: dict[tuple[Callable[[Path, int], Path], int], int] = {}
 
     def step(self, path: Ints | int, value: Ints, go: Callable[[Path, int], Path]) -> Ints | int:
         """The numbers of the ways `path` after a step each, which `go` makes of a way and a value."""
         if not len(value):
             return 0
         keys, positions = distinct(path << VALUE_BITS | value)
-        values = self._names.values
-        ways = (go(values[key >> VALUE_BITS], key & (1 << VALUE_BITS) - 1) for key in keys.tolist())
-        numbers = [self._names.number(way) for way in ways]
+        numbers = [self._after(go, key) for key in keys.tolist()]
         return numbers[0] if len(numbers) == 1 else np.array(numbers, np.int64)[positions]
 
     def named(self, path: NDArray[np.int32], number: Callable[[Path], int]) -> NDArray[np.uint32] | int:
@@ -61,3 +60,11 @@ class Paths:
         table = np.zeros(len(self._names.values), np.uint32)
         table[taken] = numbers
         return table.take(path)
+
+    def _after(self, go: Callable[[Path, int], Path], key: int) -> int:
+        """The number of the way after a step that was perhaps taken before."""
+        number = self._steps.get((go, key))
+        if number is None:
+            way = go(self._names.values[key >> VALUE_BITS], key & (1 << VALUE_BITS) - 1)
+            number = self._steps[go, key] = self._names.number(way)
+        return number

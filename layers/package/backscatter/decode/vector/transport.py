@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from backscatter.decode.columns import DNS_ANSWER, HAS_PORTS, ONE_WAY, QUOTE
-from backscatter.decode.icmp import COUNTERPARTS, ERRORS, ICMP, ICMP6
+from backscatter.decode.icmp import COUNTERPARTS, ERRORS, ICMP
 from backscatter.decode.transport import TCP, UDP
 from backscatter.decode.vector.heads import BEFORE, IP4, SAID, chosen, heads, within
-from backscatter.decode.vector.ip import PLAIN
+from backscatter.decode.vector.ip import ICMP_OF, PLAIN
 from backscatter.decode.vector.names import named
 from backscatter.decode.vector.speech import speech
 
@@ -19,12 +19,10 @@ if TYPE_CHECKING:
 
     from backscatter.decode.vector.heads import Bytes, Ints, Mask
     from backscatter.decode.vector.ip import Carried
+    from backscatter.decode.vector.protocols import Protocols
 
     Which = NDArray[np.intp]
     Columns = dict[str, Any]
-
-#: ICMP by version of IP
-PROTO = {4: ICMP, 6: ICMP6}
 
 #: A TCP header of 20 bytes, the least, in the byte whose upper half counts its words.
 LEAST_WORDS = 0x50
@@ -57,8 +55,8 @@ def _errors(proto: int) -> NDArray[np.bool_]:
     return table
 
 
-PAIRS = {proto: _counterparts(proto) for proto in PROTO.values()}
-IS_ERROR = {proto: _errors(proto) for proto in PROTO.values()}
+PAIRS = {version: _counterparts(proto) for version, proto in ICMP_OF.items()}
+IS_ERROR = {version: _errors(proto) for version, proto in ICMP_OF.items()}
 
 
 def udp_payloads(rest: NDArray[Any], length: NDArray[Any]) -> NDArray[Any]:
@@ -98,30 +96,28 @@ class Errors(NamedTuple):
 
 def readable(carried: Carried) -> Carried:
     """Those whose own header can be read here; quotes and payloads are another question."""
-    malformed = (carried.body["words"] < LEAST_WORDS) & (carried.proto == TCP)
+    tcp = carried.proto == TCP
+    if not tcp.any():
+        return carried
+    malformed = (carried.body["words"].copy() < LEAST_WORDS) & tcp
     return carried.only(~malformed) if malformed.any() else carried
 
 
-def transport_columns(carried: Carried, udp: Which) -> tuple[Columns, list[tuple[Which, Columns]]]:
-    """The columns that the payloads of `readable` packets give, and at which positions some of them are others.
-
-    `udp` is where the UDP packets are.
-    """
-    body, proto = carried.body, carried.proto
-    is_tcp = proto == TCP
+def transport_columns(carried: Carried, where: Protocols) -> tuple[Columns, list[tuple[Which, Columns]]]:
+    """The columns that the payloads of `readable` packets give, and at which positions some of them are others."""
+    body, count = carried.body, len(carried)
     columns: Columns = {"src_port": body["sport"], "dst_port": body["dport"], "traits": HAS_PORTS}
-    if is_tcp.any():
+    if len(where.others) < count:
         columns |= {name: body[name] for name in TCP_ONLY}
-        header = (body["words"] >> 2 & 0x3C) + np.uint8(carried.size)
+        header = (body["words"].copy() >> 2 & 0x3C) + np.uint8(carried.size)
         columns["payload"] = np.maximum(0, carried.length - header)
-    others = np.flatnonzero(~is_tcp)
     differing: list[tuple[Which, Columns]] = []
-    if 0 < len(others) < len(carried):
-        differing.append((others, dict.fromkeys((*TCP_ONLY, "payload"), 0)))
+    if 0 < len(where.others) < count:
+        differing.append((where.others, dict.fromkeys((*TCP_ONLY, "payload"), 0)))
+    udp, icmp = where.udp, where.icmp
     if len(udp):
         rest = carried.length[udp] - carried.size
         differing.append((udp, {"payload": udp_payloads(rest, body["udp_length"][udp].astype(rest.dtype))}))
-    icmp = np.flatnonzero(proto == PROTO[carried.version])
     if len(icmp):
         differing.append((icmp, _icmp_columns(carried, icmp)))
     return columns, differing
@@ -131,7 +127,7 @@ def _icmp_columns(carried: Carried, icmp: Which) -> Columns:
     """The columns in which the ICMP packets at the positions `icmp` differ from others."""
     body = chosen(carried.head, icmp)["body"]
     kind, code = body["icmp_type"], body["icmp_code"]
-    has, which = PAIRS[PROTO[carried.version]]
+    has, which = PAIRS[carried.version]
     paired = has[kind]
     return {
         "src_port": kind,
@@ -151,12 +147,9 @@ def talk(carried: Carried, udp: Which) -> Talk:
     return Talk(carried.group.rows_of(udp), at, np.minimum(captured, length), length, sport, dport)
 
 
-def errors(carried: Carried) -> Errors:
-    """The ICMP errors."""
-    proto = PROTO[carried.version]
-    icmp = np.flatnonzero((carried.proto == proto) & carried.group.sound)
-    if len(icmp):
-        icmp = icmp[IS_ERROR[proto][carried.body["icmp_type"][icmp]]]
+def errors(carried: Carried, icmp: Which) -> Errors:
+    """The errors among the ICMP packets at the positions `icmp`."""
+    icmp = icmp[IS_ERROR[carried.version][carried.body["icmp_type"][icmp]]]
     return Errors(carried.group.rows_of(icmp), *carried.inside(icmp, carried.size + ERROR))
 
 
@@ -170,7 +163,7 @@ def quotes(data: Bytes, found: Errors) -> tuple[NDArray[np.void], Mask]:
     for name in ("src_lo", "dst_lo", "proto"):
         table[name] = head[name]
     table["packet"], table["version"], table["has_ports"] = found.rows, 4, 1
-    has, which = PAIRS[ICMP]
+    has, which = PAIRS[4]
     kind, icmp = body["icmp_type"], proto == ICMP
     table["src_port"] = np.where(icmp, kind, body["sport"])
     table["dst_port"] = np.where(icmp, np.where(has[kind], which[kind], body["icmp_code"]), body["dport"])

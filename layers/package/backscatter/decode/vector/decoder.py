@@ -125,8 +125,8 @@ class VectorDecoder:
         if link in LINKS:
             yield from self._framed(group, *LINKS[link])
         elif link in RAW_LINKS and group.sound.any():
-            head, sound = group.read(self._data, IP4, BEFORE)
-            group = group.only(sound & (group.captured > 0))
+            head, group = group.read(self._data, IP4, BEFORE)
+            group = group.only(group.captured > 0)
             version = head["first"] >> 4
             for number, kind in RAW_LINKS[link].items():
                 yield kind, group.where(version == number), None
@@ -146,12 +146,13 @@ class VectorDecoder:
         """What is behind an EtherType, sorted by it, behind at most so many VLAN tags."""
         if not group.sound.any():
             return
-        head, sound = group.read(self._data, IP4, BEFORE)
-        yield from self._sorted(group.only(sound), head["kind"].astype(np.uint16), head, tags)
-        # where the block ends, there may be less than that: of a packet that is no IP either
-        edge = group.where(~sound)
-        kinds = heads(self._data, edge.base, NUMBER, edge.skip - ETHER_TYPE)
-        yield ARP_KIND, edge.where(kinds == ARP), None
+        head, whole = group.read(self._data, IP4, BEFORE)
+        yield from self._sorted(whole, head["kind"].astype(np.uint16), head, tags)
+        if whole is not group:
+            # where the block ends, there may be less than that: of a packet that is no IP either
+            edge = group.where(~whole.sound)
+            kinds = heads(self._data, edge.base, NUMBER, edge.skip - ETHER_TYPE)
+            yield ARP_KIND, edge.where(kinds == ARP), None
 
     def _sorted(self, group: Group, kinds: NDArray[np.uint16], head: NDArray[Any] | None, tags: int) -> Iterator[Found]:
         """Packets by the EtherType before them. What comes first may have the others among it.
@@ -186,8 +187,7 @@ class VectorDecoder:
             carried = ipv6(self._data, group)
         else:
             if head is None:
-                head, sound = group.read(self._data, IP4, BEFORE)
-                group = group.only(sound)
+                head, group = group.read(self._data, IP4, BEFORE)
             carried = ipv4(group, head)
         carried = readable(carried)
         where = protocols(carried)

@@ -190,13 +190,13 @@ class Group:
             mask & self.sound,
         )
 
-    def read(self, data: Bytes, form: np.dtype[Any], before: int = 0) -> tuple[NDArray[Any], Mask]:
-        """The `form` that begins `before` each header, and for which of them the data has it."""
+    def read(self, data: Bytes, form: np.dtype[Any], before: int = 0) -> tuple[NDArray[Any], Group]:
+        """The `form` that begins `before` each header, and the packets, of which those are sound that have it."""
         skip = self.skip - before
         last = len(data) - form.itemsize - skip
         if self.base.max() <= last and self.base.min() >= -skip:
-            return heads(data, self.base, form, skip), np.ones(len(self), np.bool_)
+            return heads(data, self.base, form, skip), self
         fits = within(data, self.base, form, skip)
         if not fits.any():
-            return np.zeros(len(self), form), fits
-        return heads(data, np.where(fits, self.base, self.base[fits.argmax()]), form, skip), fits
+            return np.zeros(len(self), form), self.only(fits)
+        return heads(data, np.where(fits, self.base, self.base[fits.argmax()]), form, skip), self.only(fits)

@@ -100,11 +100,11 @@ def ipv4(group: Group, head: NDArray[Any]) -> Carried:
 
 def ipv6(data: Bytes, group: Group) -> Carried:
     """Those of a group of packets that are IPv6 and common."""
-    head, there = group.read(data, IP6)
+    head, group = group.read(data, IP6)
     length = head["length"].astype(np.int32)
     # 0 as in IPv4, and in jumbograms
     length = length + 40 if length.all() else np.where(length, length + 40, group.wire - group.skip)
-    return _captured(Carried(6, group, head, head["proto"].copy(), length), there & (head["first"] >> 4 == 6))
+    return _captured(Carried(6, group, head, head["proto"].copy(), length), head["first"] >> 4 == 6)
 
 
 def _captured(carried: Carried, mask: Mask) -> Carried:

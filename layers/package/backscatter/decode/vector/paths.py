@@ -23,17 +23,21 @@ VALUE_BITS = 24
 NEAR = 2**16
 
 
-def distinct(keys: Ints) -> tuple[Ints, NDArray[np.intp]]:
-    """The distinct ones of `keys`, ascending, and for each key its position among them."""
+def numbered(keys: Ints, number: Callable[[int], int]) -> Ints | int:
+    """What `number` gives for each key, asked once for each different one, ascending; just that if there is one."""
     low, high = int(keys.min()), int(keys.max())
     if low == high:
-        return keys[:1], np.zeros(len(keys), np.intp)
-    if high - low < NEAR:
-        marks = np.zeros(high - low + 1, np.bool_)
-        marks[keys - low] = True
-        return np.flatnonzero(marks) + low, (np.cumsum(marks) - 1)[keys - low]
-    values, positions = np.unique(keys, return_inverse=True)
-    return values, positions
+        return number(low)
+    if high - low >= NEAR:
+        values, positions = np.unique(keys, return_inverse=True)
+        return np.array([number(key) for key in values.tolist()], np.int64)[positions]
+    keys = keys - low
+    marks = np.zeros(high - low + 1, np.bool_)
+    marks[keys] = True
+    values = np.flatnonzero(marks)
+    table = np.zeros(len(marks), np.int64)
+    table[values] = [number(key) for key in (values + low).tolist()]
+    return table[keys]
 
 
 class Paths:
@@ -47,13 +51,14 @@ class Paths:
         """The numbers of the ways `path` after a step each, which `go` makes of a way and a value."""
         if not len(value):
             return 0
-        keys, positions = distinct(path << VALUE_BITS | value)
-        numbers = [self._after(go, key) for key in keys.tolist()]
-        return numbers[0] if len(numbers) == 1 else np.array(numbers, np.int64)[positions]
+        keys = path << VALUE_BITS | value if isinstance(path, np.ndarray) or path else value
+        return numbered(keys, lambda key: self._after(go, key))
 
     def named(self, path: NDArray[np.int32], number: Callable[[Path], int]) -> NDArray[np.uint32] | int:
-        """What `number` gives for each of the ways `path`; just the one where that is so for all of them."""
-        taken = path[:1] if path.strides == (0,) else np.flatnonzero(np.bincount(path))
+        """What `number` gives for each of the ways `path`; just that if it is one."""
+        if path.strides == (0,):
+            return number(self._names.values[path[0]])
+        taken = np.flatnonzero(np.bincount(path))
         numbers = [number(self._names.values[way]) for way in taken.tolist()]
         if len(set(numbers)) == 1:
             return numbers[0]

@@ -1,4 +1,4 @@
-"""Which protocols packets carry, and what those of UDP may carry by their ports: tunnels, payloads that say something."""
+"""Which protocols packets carry, and what UDP may carry by its ports: tunnels, payloads that say something."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ for _port, _opener in tunnels.BY_UDP_PORT.items():
 
 
 class Protocols(NamedTuple):
-    """Among packets of one version of IP, at which positions are
+    """Where among packets of one version of IP those are that are not TCP.
 
-    others     those that are not TCP
-    udp, icmp  sound ones of these protocols
+    others     positions of all of them
+    udp, icmp  positions of sound ones of these protocols
     tunnel     for each of `udp`, which tunnel it may be
     speaks     for each of `udp`, whether its payload may say something
     """

@@ -76,7 +76,8 @@ def in_order(quotes: Sequence[NDArray[np.void]]) -> NDArray[np.void]:
     """Quotes from several sources as one table, in the order of their packets."""
     # opaque items are joined and chosen whole: NumPy would do so field by field
     opaque = f"V{QUOTE.itemsize}"
-    table = np.concatenate([part.view(opaque) for part in quotes]).view(QUOTE)
+    some = [part for part in quotes if len(part)] or [np.zeros(0, QUOTE)]
+    table = some[0] if len(some) == 1 else np.concatenate([part.view(opaque) for part in some]).view(QUOTE)
     packet = table["packet"]
     if (packet[1:] > packet[:-1]).all():
         return table

@@ -6,81 +6,77 @@ read the fixed header alone; where the payload lies is worked out by decode.ip a
 
 from __future__ import annotations
 
-from typing import TypeVar
+from functools import cached_property
+from typing import Any
 
-import dpkt
-
-H = TypeVar("H", bound="_Header")
-
-
-class _Header(dpkt.Packet):  # type: ignore[misc]  # dpkt has no types
-    """A header that is read alone."""
-
-    def unpack(self, buf: bytes) -> None:
-        """Reads the fixed fields, nothing behind them."""
-        dpkt.Packet.unpack(self, buf)
+#: (name, format as in struct, default) of each field.
+Fields = tuple[tuple[str, str, Any], ...]
 
 
-class Ip4(_Header):
-    """RFC 791."""
+class Header:
+    """A kind of header: `size` bytes, declared here by its fields, or by dpkt as module and class.
 
-    __hdr__ = dpkt.ip.IP.__hdr__
-    __bit_fields__ = dpkt.ip.IP.__bit_fields__
+    dpkt is loaded when the first header is read: that takes as long as to decode a million common packets, which are
+    read without it.
+    """
 
+    def __init__(self, size: int, declared: str | Fields) -> None:
+        self.size, self._declared = size, declared
 
-class Ip6(_Header):
-    """RFC 8200."""
+    @cached_property
+    def _form(self) -> Any:
+        import dpkt  # noqa: PLC0415
 
-    __hdr__ = dpkt.ip6.IP6.__hdr__
-    __bit_fields__ = dpkt.ip6.IP6.__bit_fields__
+        fields: Any = self._declared
+        bits: Any = {}
+        if isinstance(self._declared, str):
+            module, name = self._declared.split(".")
+            form = getattr(getattr(dpkt, module), name)
+            fields, bits = form.__hdr__, getattr(form, "__bit_fields__", {})
 
+        class Form(dpkt.Packet):  # type: ignore[misc]  # dpkt has no types
+            __hdr__ = fields
+            __bit_fields__ = bits
 
-class Tcp(_Header):
-    """RFC 9293."""
+            def unpack(self, buf: bytes) -> None:
+                """Reads the fixed fields, nothing behind them."""
+                dpkt.Packet.unpack(self, buf)
 
-    __hdr__ = dpkt.tcp.TCP.__hdr__
-    __bit_fields__ = dpkt.tcp.TCP.__bit_fields__
+        return Form
 
-
-class Udp(_Header):
-    """RFC 768."""
-
-    __hdr__ = dpkt.udp.UDP.__hdr__
-
-
-class Icmp(_Header):
-    """RFC 792, and RFC 4443 for version 6: the same first word."""
-
-    __hdr__ = dpkt.icmp.ICMP.__hdr__
-
-
-class Vxlan(_Header):
-    """RFC 7348. Reserved bits are ignored on receipt, as it asks."""
-
-    __hdr__ = (("flags", "B", 0x08), ("reserved", "3s", b"\0\0\0"), ("vni_reserved", "I", 0))
+    def read(self, octets: bytes) -> Any:
+        """The fields of a header of which `octets` is all, as attributes."""
+        return self._form(octets)
 
 
-class Geneve(_Header):
-    """RFC 8926, without its options."""
+#: RFC 791, RFC 8200
+Ip4, Ip6 = Header(20, "ip.IP"), Header(40, "ip6.IP6")
 
-    __hdr__ = (("version_words", "B", 0), ("flags", "B", 0), ("kind", "H", 0x6558), ("vni_reserved", "I", 0))
+#: RFC 9293, RFC 768
+Tcp, Udp = Header(20, "tcp.TCP"), Header(8, "udp.UDP")
+
+#: RFC 792, and RFC 4443 for version 6: the same first word.
+Icmp = Header(4, "icmp.ICMP")
+
+#: RFC 7348. Reserved bits are ignored on receipt, as it asks.
+Vxlan = Header(8, (("flags", "B", 0x08), ("reserved", "3s", b"\0\0\0"), ("vni_reserved", "I", 0)))
+
+#: RFC 8926, without its options.
+Geneve = Header(8, (("version_words", "B", 0), ("flags", "B", 0), ("kind", "H", 0x6558), ("vni_reserved", "I", 0)))
+
+#: RFC 2784 and 2890: the first word; what follows depends on its flags.
+Gre = Header(4, (("flags", "H", 0), ("kind", "H", 0x0800)))
 
 
-class Gre(_Header):
-    """RFC 2784 and 2890: the first word; what follows depends on its flags."""
-
-    __hdr__ = (("flags", "H", 0), ("kind", "H", 0x0800))
-
-
-def whole(header: type[H], frame: bytes, start: int, stop: int) -> H | None:
+def whole(header: Header, frame: bytes, start: int, stop: int) -> Any | None:
     """The header at `start`; None if frame[start:stop] does not hold all of it."""
-    size: int = header.__hdr_len__
+    size = header.size
     if stop - start < size or len(frame) - start < size:
         return None
-    return header(frame[start : start + size])
+    return header.read(frame[start : start + size])
 
 
-def cut(header: type[H], frame: bytes, start: int, stop: int) -> H:
+def cut(header: Header, frame: bytes, start: int, stop: int) -> Any:
     """The header at `start` with zeros where frame[start:stop] ends before it does."""
-    size: int = header.__hdr_len__
-    return header(frame[start : min(stop, start + size)].ljust(size, b"\0"))
+    size = header.size
+    return header.read(frame[start : min(stop, start + size)].ljust(size, b"\0"))

@@ -164,7 +164,7 @@ def _tcp(frame: bytes, ip: Ip) -> str:
         words.append(f"ack {row['ack']}")
     if ip.stop - ip.body >= 16:
         words.append(f"win {row['window']}")
-    if flags & 0x20 and ip.stop - ip.body >= Tcp.__hdr_len__:
+    if flags & 0x20 and ip.stop - ip.body >= Tcp.size:
         words.append(f"urg {cut(Tcp, frame, ip.body, ip.stop).urp}")
     return ", ".join([*words, f"length {payload}"])
 

@@ -50,7 +50,7 @@ def tcp(frame: bytes, ip: Ip) -> Row:
     row = ports(frame, ip)
     header = cut(Tcp, frame, ip.body, ip.stop)
     captured = ip.stop - ip.body
-    malformed = (captured >= TCP_FLAGS_END and header.off < 5) or ip.end - ip.body < Tcp.__hdr_len__
+    malformed = (captured >= TCP_FLAGS_END and header.off < 5) or ip.end - ip.body < Tcp.size
     row |= {
         "seq": header.seq if captured >= 8 else 0,
         "ack": header.ack if captured >= 12 else 0,

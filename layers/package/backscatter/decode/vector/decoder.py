@@ -16,7 +16,7 @@ import numpy as np
 from backscatter.decode.columns import NON_IP, QUOTE
 from backscatter.decode.link import IPV4, IPV6, TRANSPARENT_ETHERNET, VLAN_TAGS, Network
 from backscatter.decode.tunnels import Path, Tunnel
-from backscatter.decode.vector.heads import BEFORE, IP4, NUMBER, OVERLAY, TAG, Group, chosen, heads
+from backscatter.decode.vector.heads import BEFORE, IP4, NUMBER, OVERLAY, TAG, Group, heads
 from backscatter.decode.vector.ip import MOST, ip_columns, ipv4, ipv6
 from backscatter.decode.vector.paths import Paths
 from backscatter.decode.vector.protocols import GENEVE, NO_TUNNEL, VXLAN, protocols
@@ -266,4 +266,4 @@ class VectorDecoder:
         found = Errors(*map(np.concatenate, zip(*self._errors, strict=True)))
         table, fits = quotes(self._data, found)
         self.done[found.rows[~fits]] = False
-        return chosen(table, np.flatnonzero(fits))
+        return table

@@ -125,8 +125,7 @@ def transport_columns(carried: Carried, where: Protocols) -> tuple[Columns, list
 
 def _icmp_columns(carried: Carried, icmp: Which) -> Columns:
     """The columns in which the ICMP packets at the positions `icmp` differ from others."""
-    body = chosen(carried.head, icmp)["body"]
-    kind, code = body["icmp_type"], body["icmp_code"]
+    kind, code = carried.body["icmp_type"][icmp], carried.body["icmp_code"][icmp]
     has, which = PAIRS[carried.version]
     paired = has[kind]
     return {
@@ -154,15 +153,19 @@ def errors(carried: Carried, icmp: Which) -> Errors:
 
 
 def quotes(data: Bytes, found: Errors) -> tuple[NDArray[np.void], Mask]:
-    """What ICMP errors quote, as QUOTE, and for which of them that is plain enough to be read here."""
+    """What ICMP errors quote, as QUOTE, where that is plain enough to be read here; and where it is."""
     fits = within(data, found.at, IP4, -BEFORE)
     head = heads(data, np.where(fits, found.at, BEFORE), IP4, -BEFORE) if fits.any() else np.zeros(len(fits), IP4)
     fits &= (head["first"] == PLAIN) & (head["fragment"] & OFFSET == 0) & (found.reach >= QUOTE_REACH[head["proto"]])
+    rows = found.rows
+    if not fits.all():
+        plain = np.flatnonzero(fits)
+        head, rows = chosen(head, plain), rows[plain]
     body, proto = head["body"], head["proto"]
     table = np.zeros(len(head), QUOTE)
     for name in ("src_lo", "dst_lo", "proto"):
         table[name] = head[name]
-    table["packet"], table["version"], table["has_ports"] = found.rows, 4, 1
+    table["packet"], table["version"], table["has_ports"] = rows, 4, 1
     has, which = PAIRS[4]
     kind, icmp = body["icmp_type"], proto == ICMP
     table["src_port"] = np.where(icmp, kind, body["sport"])

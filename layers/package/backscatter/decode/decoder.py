@@ -125,12 +125,10 @@ class Decoder:
         if not common.done.all():
             # those left hold anything: it must not be named
             path = np.where(common.done, path, path[common.done.argmax()])
-        filling.hold(
-            {
-                "scope": common.paths.named(path, lambda way: self.scopes.number(way.scope)),
-                "tunnels": common.paths.named(path, lambda way: self.tunnels.number(way.tunnels)),
-            }
+        scope, tunnels = common.paths.named(
+            path, lambda way: self.scopes.number(way.scope), lambda way: self.tunnels.number(way.tunnels)
         )
+        filling.hold({"scope": scope, "tunnels": tunnels})
 
     def _one_by_one(
         self, block: RecordBlock, view: memoryview, filling: Filling, which: NDArray[np.intp]

@@ -201,13 +201,13 @@ class VectorDecoder:
             rest = carried.only(plain)
             self._write(rest, protocols(rest))
         for which in (VXLAN, GENEVE) if tunnels_left else ():
-            for found in self._opened(carried.where(sorts == which), which):
-                self._network(*found, tunnels_left - 1)
+            those = sorts == which
+            if those.any():
+                for found in self._opened(carried.where(those), which):
+                    self._network(*found, tunnels_left - 1)
 
     def _opened(self, outer: Carried, which: int) -> Iterator[Found]:
         """What tunnels of one sort carry, sorted by kind."""
-        if not len(outer):
-            return
         group, begin = outer.group, outer.group.skip + outer.size + 8
         # what was captured behind the end of the datagram was never in the tunnel
         length = outer.body["udp_length"].astype(outer.length.dtype)
@@ -255,9 +255,7 @@ class VectorDecoder:
         if not self._talks:
             return
         found = Talk(*map(np.concatenate, zip(*self._talks, strict=True)))
-        columns, fits = said(self._data, found)
-        self._filling.put(found.rows, columns)
-        self.done[found.rows[~fits]] = False
+        self._filling.put(found.rows, said(self._data, found))
 
     def _quoted(self) -> NDArray[np.void]:
         """What ICMP errors quote."""

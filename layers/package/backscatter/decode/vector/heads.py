@@ -31,10 +31,25 @@ def layout(size: int, fields: dict[str, tuple[str | np.dtype[np.void], int]]) ->
     )
 
 
-#: The first 16 bytes of TCP (RFC 9293), UDP (RFC 768) and ICMP (RFC 792, 4443), one over the other; behind UDP VXLAN
-#: (RFC 7348) and GENEVE (RFC 8926), which have their network number in the same place.
+#: What speech is told by: the beginnings of DNS, NTP and QUIC, one over the other.
+SAID = layout(
+    12,
+    {
+        "first": ("u1", 0),
+        "version": (">u4", 1),
+        "id_length": ("u1", 5),
+        "dns_flags": (">u2", 2),
+        "questions": (">u2", 4),
+        "answers": (">u2", 6),
+        "authorities": (">u2", 8),
+        "additional": (">u2", 10),
+    },
+)
+
+#: The first 20 bytes of TCP (RFC 9293), UDP (RFC 768) and ICMP (RFC 792, 4443), one over the other. Behind UDP there is
+#: SAID, as a whole, or VXLAN (RFC 7348) or GENEVE (RFC 8926), which have their network number in the same place.
 BODY = layout(
-    16,
+    20,
     {
         "sport": (">u2", 0),
         "dport": (">u2", 2),
@@ -46,6 +61,7 @@ BODY = layout(
         "udp_length": (">u2", 4),
         "icmp_type": ("u1", 0),
         "icmp_code": ("u1", 1),
+        "said": (f"V{SAID.itemsize}", 8),
         "overlay_words": ("u1", 8),
         "overlay_kind": (">u2", 10),
         "vni": (">u4", 12),
@@ -57,7 +73,7 @@ BEFORE = 4
 
 #: IPv4 without options (RFC 791), and what it carries, with the EtherType before it.
 IP4 = layout(
-    BEFORE + 36,
+    BEFORE + 20 + BODY.itemsize,
     {
         "kind": (">u2", 2),
         "first": ("u1", 4),
@@ -73,7 +89,7 @@ IP4 = layout(
 
 #: IPv6 (RFC 8200) without extension headers, and what it carries.
 IP6 = layout(
-    56,
+    40 + BODY.itemsize,
     {
         "first": ("u1", 0),
         "length": (">u2", 4),
@@ -89,21 +105,6 @@ IP6 = layout(
 
 #: Bytes of a VLAN tag behind its EtherType: the number, and the EtherType of what follows. Of VXLAN's and GENEVE's own.
 TAG, OVERLAY = 4, 8
-
-#: What speech is told by: the beginnings of DNS, NTP and QUIC, one over the other.
-SAID = layout(
-    12,
-    {
-        "first": ("u1", 0),
-        "version": (">u4", 1),
-        "id_length": ("u1", 5),
-        "dns_flags": (">u2", 2),
-        "questions": (">u2", 4),
-        "answers": (">u2", 6),
-        "authorities": (">u2", 8),
-        "additional": (">u2", 10),
-    },
-)
 
 NUMBER = np.dtype(">u2")
 

@@ -54,17 +54,20 @@ class Paths:
         keys = path << VALUE_BITS | value if isinstance(path, np.ndarray) or path else value
         return numbered(keys, lambda key: self._after(go, key))
 
-    def named(self, path: NDArray[np.int32], number: Callable[[Path], int]) -> NDArray[np.uint32] | int:
-        """What `number` gives for each of the ways `path`; just that if it is one."""
-        if path.strides == (0,):
-            return number(self._names.values[path[0]])
-        taken = np.flatnonzero(np.bincount(path))
-        numbers = [number(self._names.values[way]) for way in taken.tolist()]
-        if len(set(numbers)) == 1:
-            return numbers[0]
-        table = np.zeros(len(self._names.values), np.uint32)
-        table[taken] = numbers
-        return table.take(path)
+    def named(self, path: NDArray[np.int32], *numbers: Callable[[Path], int]) -> list[NDArray[np.uint32] | int]:
+        """What each of `numbers` gives for the ways `path`; just that where it is one for all."""
+        taken = path[:1] if path.strides == (0,) else np.flatnonzero(np.bincount(path))
+        ways = [self._names.values[way] for way in taken.tolist()]
+        found: list[NDArray[np.uint32] | int] = []
+        for number in numbers:
+            given = [number(way) for way in ways]
+            if len(set(given)) == 1:
+                found.append(given[0])
+                continue
+            table = np.zeros(len(self._names.values), np.uint32)
+            table[taken] = given
+            found.append(table.take(path))
+        return found
 
     def _after(self, go: Callable[[Path, int], Path], key: int) -> int:
         """The number of the way after a step that was perhaps taken before."""

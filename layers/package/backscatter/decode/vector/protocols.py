@@ -18,12 +18,13 @@ if TYPE_CHECKING:
     from backscatter.decode.vector.ip import Carried
 
     Which = NDArray[np.intp]
+    Sorts = NDArray[np.uint8]
 
 #: Tunnels as small numbers.
 NO_TUNNEL, VXLAN, GENEVE, OTHER_TUNNEL = range(4)
 
 #: UDP port -> tunnel in the lowest bits, language above them.
-TUNNEL_BITS, TUNNEL = 2, np.uint8(3)
+TUNNEL_BITS, TUNNEL = np.uint8(2), np.uint8(3)
 MEANING = LANGUAGE << TUNNEL_BITS
 for _port, _opener in tunnels.BY_UDP_PORT.items():
     MEANING[_port] |= VXLAN if _opener is tunnels.vxlan else GENEVE if _opener is tunnels.geneve else OTHER_TUNNEL
@@ -35,16 +36,16 @@ class Protocols(NamedTuple):
     others     positions of all of them
     udp, icmp  positions of sound ones of these protocols
     tunnel     for each of `udp`, which tunnel it may be
-    speaks     for each of `udp`, whether its payload may say something
+    speaks     for each of `udp`, whether its payload may say something, if it is no tunnel
     """
 
     others: Which
     udp: Which
     icmp: Which
-    tunnel: NDArray[np.uint8]
+    tunnel: Sorts
     speaks: Mask
 
-    def tunnels(self, count: int) -> NDArray[np.uint8]:
+    def tunnels(self, count: int) -> Sorts:
         """Which tunnel each of all `count` packets may be."""
         if len(self.udp) == count:
             return self.tunnel
@@ -62,10 +63,12 @@ def protocols(carried: Carried) -> Protocols:
     else:
         proto, sound = carried.proto[others], sound[others]
         udp, icmp = others[(proto == UDP) & sound], others[(proto == ICMP_OF[carried.version]) & sound]
-    if len(udp) == len(carried):
-        source, destination = MEANING.take(body["sport"]), MEANING.take(body["dport"])
-    else:
-        source, destination = MEANING.take(body["sport"][udp]), MEANING.take(body["dport"][udp])
+    every = len(udp) == len(carried)
+    destination = MEANING.take(body["dport"] if every else body["dport"][udp])
+    tunnel = destination & TUNNEL
+    if tunnel.all():
+        return Protocols(others, udp, icmp, tunnel, np.zeros(len(udp), np.bool_))
+    source = MEANING.take(body["sport"] if every else body["sport"][udp])
     # a tunnel by the destination, or else by the source
-    tunnel = np.where(destination & TUNNEL, destination, source) & TUNNEL
+    tunnel = np.where(tunnel, tunnel, source & TUNNEL)
     return Protocols(others, udp, icmp, tunnel, (source | destination) > TUNNEL)

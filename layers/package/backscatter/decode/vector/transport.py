@@ -72,6 +72,7 @@ class Talk(NamedTuple):
     """UDP payloads that may say something.
 
     rows          of their packets in the block
+    said          SAID, what they begin with
     at            indices into the data of the payloads
     captured      bytes of them captured
     length        bytes of them
@@ -79,6 +80,7 @@ class Talk(NamedTuple):
     """
 
     rows: Which
+    said: NDArray[np.void]
     at: Ints
     captured: Ints
     length: Ints
@@ -143,7 +145,8 @@ def talk(carried: Carried, udp: Which) -> Talk:
     at, captured = carried.inside(udp, carried.size + 8)
     length = udp_payloads(carried.length[udp].astype(np.int64) - carried.size, body["udp_length"].astype(np.int64))
     sport, dport = body["sport"].astype(np.uint16), body["dport"].astype(np.uint16)
-    return Talk(carried.group.rows_of(udp), at, np.minimum(captured, length), length, sport, dport)
+    said = np.ascontiguousarray(body["said"]).view(SAID)
+    return Talk(carried.group.rows_of(udp), said, at, np.minimum(captured, length), length, sport, dport)
 
 
 def errors(carried: Carried, icmp: Which) -> Errors:
@@ -174,12 +177,10 @@ def quotes(data: Bytes, found: Errors) -> tuple[NDArray[np.void], Mask]:
     return table, fits
 
 
-def said(data: Bytes, found: Talk) -> tuple[Columns, Mask]:
-    """The columns that UDP payloads give by what they say, and of which packets they could be read here."""
-    fits = within(data, found.at, SAID)
-    beginning = heads(data, np.where(fits, found.at, 0), SAID) if fits.any() else np.zeros(len(fits), SAID)
-    spoken = speech(found.sport, found.dport, beginning, found.captured, found.length)
-    marks = np.zeros(len(fits), np.uint64)
-    answers = np.flatnonzero((spoken & DNS_ANSWER != 0) & fits)
+def said(data: Bytes, found: Talk) -> Columns:
+    """The columns that UDP payloads give by what they say."""
+    spoken = speech(found.sport, found.dport, found.said, found.captured, found.length)
+    marks = np.zeros(len(spoken), np.uint64)
+    answers = np.flatnonzero(spoken & DNS_ANSWER)
     marks[answers] = named(data, found.at[answers], found.captured[answers])
-    return {"speech": spoken, "names": marks}, fits
+    return {"speech": spoken, "names": marks}

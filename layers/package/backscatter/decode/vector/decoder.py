@@ -91,7 +91,7 @@ class VectorDecoder:
 
     done    the packets that were decoded; the others are for the reference decoder, and hold anything
     paths   what the numbers in the column `path` say
-    quotes  what ICMP errors among them quote: QUOTE, in the order of their packets
+    quotes  what ICMP errors among them quote: QUOTE, in any order
     """
 
     def __init__(self, block: RecordBlock, data: Bytes, filling: Filling) -> None:
@@ -155,7 +155,7 @@ class VectorDecoder:
             yield ARP_KIND, edge.where(kinds == ARP), None
 
     def _sorted(self, group: Group, kinds: NDArray[np.uint16], head: NDArray[Any] | None, tags: int) -> Iterator[Found]:
-        """Packets by the EtherType before them. What comes first may have the others among it.
+        """Packets by the EtherType before them. IPv4 comes first, since it may have the others among it.
 
         Tags inside a tunnel are noted too, which the reference decoder does not do; but the scope of what VXLAN or
         GENEVE carries is the network's number, whatever the tags.

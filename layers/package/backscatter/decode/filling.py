@@ -47,7 +47,11 @@ class Filling:
         """A column, which must not be written to: one that holds one value has a stride of 0."""
         if name in self._different:
             return self._different[name]
-        return np.broadcast_to(np.array(self._one.get(name, 0), self._forms[name]), self._count)
+        form = self._forms[name]
+        # as np.broadcast_to, which takes longer than some columns do
+        column: NDArray[Any] = np.ndarray(self._count, form, np.array(self._one.get(name, 0), form), strides=(0,))
+        column.flags.writeable = False
+        return column
 
     def _put(self, name: str, rows: Rows, value: Any) -> None:
         one = self._one.get(name)

@@ -245,10 +245,10 @@ class VectorDecoder:
             self._talks.append(talk(carried, where.udp[where.speaks]))
         if len(where.icmp):
             found = errors(carried, where.icmp)
-            if carried.version == 4:
-                self._errors.append(found)
-            else:
+            if carried.version == 6:
                 self.done[found.rows] = False
+            elif len(found.rows):
+                self._errors.append(found)
 
     def _listen(self) -> None:
         """Writes what UDP payloads say."""

@@ -63,7 +63,7 @@ def named(data: Bytes, at: Ints, size: Ints) -> Marks:
 def _behind_names(data: Bytes, at: Ints, end: Ints) -> Ints:
     """As decode.names._behind_name, of names that begin at `at`."""
     behind = end.copy()
-    which, at = np.arange(len(at)), at.copy()
+    which = np.arange(len(at))
     for _ in range(MOST_LABELS):
         inside = at < end[which]
         if not inside.all():

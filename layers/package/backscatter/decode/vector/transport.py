@@ -180,7 +180,9 @@ def quotes(data: Bytes, found: Errors) -> tuple[NDArray[np.void], Mask]:
 def said(data: Bytes, found: Talk) -> Columns:
     """The columns that UDP payloads give by what they say."""
     spoken = speech(found.sport, found.dport, found.said, found.captured, found.length)
-    marks = np.zeros(len(spoken), np.uint64)
     answers = np.flatnonzero(spoken & DNS_ANSWER)
+    if not len(answers):
+        return {"speech": spoken}
+    marks = np.zeros(len(spoken), np.uint64)
     marks[answers] = named(data, found.at[answers], found.captured[answers])
     return {"speech": spoken, "names": marks}

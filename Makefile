@@ -25,6 +25,7 @@ $(STAMP): requirements/dev.txt pyproject.toml
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement requirements/dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m compileall -q layers/package # a tenth of a second of every start, where Python may not write it down itself
 	@touch $@
 
 demo: setup ## the 2007 case on a local cloud: the real template deployed, capture and alert in, notice out

@@ -176,12 +176,11 @@ def test_packets_that_come_too_late_are_counted():
     assert builder.late == 1
 
 
-def test_portions_and_threads_change_nothing(monkeypatch):
+def test_portions_change_nothing(monkeypatch):
     rows = [row | {"aport": 2000 + n % 50, "t": n / 10} for n, row in enumerate(download(400))]
     rows += [{"proto": 17, "aport": n, "t": n} for n in range(70)]
     at_once = build_flows(packets(rows), SCOPES, ((),))
     monkeypatch.setattr("backscatter.flow.build.PORTION_FLOWS", 3)
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2, 3})
     assert build_flows(packets(rows), SCOPES, ((),)).rows.tobytes() == at_once.rows.tobytes()
 
 

@@ -10,6 +10,7 @@ from backscatter.cli.terminal import Meter
 from backscatter.decode.decoder import Decoder
 from backscatter.flow.builder import REORDERING
 from backscatter.flow.conversation import SECOND
+from backscatter.flow.cores import cores
 from backscatter.flow.lookup import TableScene
 from backscatter.flow.read import Piece, group_sensors, read_piece, read_sensor, sensor_flows
 from backscatter.flow.table import FlowTable
@@ -83,7 +84,11 @@ def _alone(source: Source, speaker: Speaker, meter: Meter, take: Take | None) ->
     try:
         stream = source.open()
         sensor = read_sensor(
-            source.name, [Piece(source.name, lambda: stream)], progress=lambda _: meter.at(stream.tell()), take=take
+            source.name,
+            [Piece(source.name, lambda: stream)],
+            progress=lambda _: meter.at(stream.tell()),
+            take=take,
+            processes=cores(),
         )
     except OSError as error:
         speaker.problem(f"{source.name}: {error.strerror or error}")
@@ -116,7 +121,7 @@ def _together(found: Sequence[Source], speaker: Speaker, meter: Meter, take: Tak
     sensors = []
     for group in group_sensors([piece.span for piece in pieces]):
         of_sensor = [pieces[index] for index in group]
-        sensor = sensor_flows(of_sensor[0].name, of_sensor, decoder, take)
+        sensor = sensor_flows(of_sensor[0].name, of_sensor, decoder, take, cores())
         _told_late(sensor, speaker)
         sensors.append(replace(sensor, pieces=()))  # flows are built: their packets may go
     return Captures(files, tuple(sensors))

@@ -9,7 +9,6 @@ import numpy as np
 from backscatter.decode.columns import HAS_PORTS
 from backscatter.flow.alike import alike
 from backscatter.flow.conversation import TCP, conversations
-from backscatter.flow.cores import over
 from backscatter.flow.halves import Halves, Shape
 from backscatter.flow.history import Unruly, histories, udp_histories
 from backscatter.flow.loss import losses
@@ -42,9 +41,6 @@ UDP = 17
 PORTION_PACKETS, PORTION_FLOWS = 1 << 16, 1 << 13
 
 _ASSEMBLED = 1 << 10
-
-#: Fewer portions than this are done sooner than threads have begun.
-_WORTH_THREADS = 4
 
 #: Columns that a flow takes over from its first packet.
 _OF_FIRST = (
@@ -93,12 +89,9 @@ def flow_rows(packets: Packets, traffic: Traffic) -> Built:
     rows = np.empty(traffic.flows, FLOW)
     quotes, first_quote = flow_quotes(packets, traffic)
 
-    def fill(portion: Portion) -> None:
+    for portion in portions(traffic):
         begin, end, _ = portion
         _fill(rows[begin:end], packets, traffic, portion, first_quote[begin:end])
-
-    for _ in over(portions(traffic), fill, worth=len(traffic.packet) > _WORTH_THREADS * PORTION_PACKETS):
-        pass
     return rows, quotes
 
 

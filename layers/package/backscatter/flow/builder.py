@@ -54,7 +54,7 @@ class FlowBuilder:
 
     Packets are gathered in lots, and those of more than a lot wait on disk (`backscatter.flow.piles`): memory is that
     of some lots and piles, whatever the batch. `take` is given the flows that are over, some at a time, each time in
-    the order of their start.
+    the order of their start. The last ones are built by as many as `processes`.
 
     late  packets that came further behind than REORDERING: their flows may have been cut
     """
@@ -67,12 +67,14 @@ class FlowBuilder:
         batch: int = BATCH,
         brief: int = BRIEF,
         lot: int = LOT,
+        processes: int = 1,
     ) -> None:
         self._take = take
         self._brief = brief
         self._reordering = reordering
         self._batch = batch
         self._lot = lot
+        self._processes = processes
         self._gathered: list[Held] = []
         self._waiting = 0  # how many these are
         self._piles: Piles | None = None
@@ -137,10 +139,12 @@ class FlowBuilder:
         piles, self._piles = self._piles, Piles(lot=self._lot)
         piles.write()
 
-        def work(numbers: list[int]) -> tuple[Built, Held]:
-            return self._built(piles.take(numbers), settled_to)
-
-        for built, held in over(piles.groups(), work, worth=True):
+        if settled_to is None:
+            for built in over(piles.groups(), lambda some: self._built(piles.take(some), None)[0], self._processes):
+                self._take(built)
+            return
+        for some in piles.groups():
+            built, held = self._built(piles.take(some), settled_to)
             self._take(built)
             self._held += len(held)
             self._piles.deal(held)

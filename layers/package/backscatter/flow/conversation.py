@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from backscatter.decode.columns import ACK, FIN, HAS_PORTS, OK, ONE_WAY, RST, SYN
-from backscatter.flow.cores import over
 from backscatter.flow.runs import run_starts, sorted_order
 
 if TYPE_CHECKING:
@@ -33,8 +32,8 @@ _STIR = np.uint64(0x9E3779B97F4A7C15)
 
 _SIXTEEN = np.uint64(16)
 
-#: Packets that keys are made of at a time, and how many stretches are worth threads.
-_STRETCH, _WORTH_THREADS = 1 << 15, 8
+#: Packets that keys are made of at a time.
+_STRETCH = 1 << 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,9 +173,9 @@ def _keys(packets: Packets, taken: Ints | None) -> _Keys:
 
 
 def _in_stretches(work: Callable[[int], None], start: int, end: int) -> None:
-    """Work in stretches, so that what is computed on the way stays in a core's own cache, on all cores."""
-    for _ in over(range(start, end, _STRETCH), work, worth=end - start > _WORTH_THREADS * _STRETCH):
-        pass
+    """Work in stretches, so that what is computed on the way stays in a core's own cache."""
+    for begin in range(start, end, _STRETCH):
+        work(begin)
 
 
 def _kind(packets: Packets, index: slice | Ints) -> tuple[NDArray[np.uint16], Bools]:

@@ -7,8 +7,8 @@ without a name that is gone with the process. Where there is no room on disk, me
 
 from __future__ import annotations
 
+import os
 import tempfile
-import threading
 import weakref
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from backscatter.flow.runs import Ints
-
-    Bytes = bytes | NDArray[np.uint8]
 
 #: Packets of a pile that are worked on in a core's own cache, if packets are dealt evenly.
 PILE_PACKETS = 1 << 16
@@ -170,7 +168,7 @@ class Piles:
             self._write(dealt)
 
     def take(self, numbers: Sequence[int]) -> Held:
-        """The packets of some piles, which are empty then. Several threads may take several piles."""
+        """The packets of some piles, which are empty then. Forked processes may take the piles that were there."""
         chunks = [chunk for number in numbers for chunk in self._piles[number]]
         for number in numbers:
             self._piles[number] = []
@@ -235,7 +233,7 @@ def _owners(row: NDArray[np.int32]) -> Ints:
     return np.zeros(0, np.int64) if row.strides == (0,) and row[0] < 0 else np.flatnonzero(row >= 0)
 
 
-def _joined(chunks: Sequence[tuple[_Chunk, Bytes]]) -> Held:
+def _joined(chunks: Sequence[tuple[_Chunk, bytes]]) -> Held:
     """The packets of some chunks, one behind the other."""
     count = sum(chunk.packets for chunk, _ in chunks)
     first = chunks[0][0].form
@@ -244,7 +242,7 @@ def _joined(chunks: Sequence[tuple[_Chunk, Bytes]]) -> Held:
     return Held.numbered(columns, _table("quote", QUOTE, chunks), _table("absorbed", ABSORBED, chunks), settled)
 
 
-def _column(name: str, chunks: Sequence[tuple[_Chunk, Bytes]], count: int) -> NDArray[Any]:
+def _column(name: str, chunks: Sequence[tuple[_Chunk, bytes]], count: int) -> NDArray[Any]:
     """A column of all chunks; in the room of one value if it holds only one."""
     alone = [chunk.form.constant.get(name) for chunk, _ in chunks]
     if alone[0] is not None and all(value == alone[0] for value in alone):
@@ -259,7 +257,7 @@ def _column(name: str, chunks: Sequence[tuple[_Chunk, Bytes]], count: int) -> ND
     return np.concatenate(parts)
 
 
-def _table(name: str, dtype: np.dtype[np.void], chunks: Sequence[tuple[_Chunk, Bytes]]) -> NDArray[np.void]:
+def _table(name: str, dtype: np.dtype[np.void], chunks: Sequence[tuple[_Chunk, bytes]]) -> NDArray[np.void]:
     """The quotes, or what was absorbed, of all chunks."""
     octets = [np.zeros(0, np.uint8)]
     for chunk, data in chunks:
@@ -275,7 +273,6 @@ class _Spool:
     def __init__(self, *, on_disk: bool) -> None:
         self._on_disk = on_disk
         self._file: FileIO | None = None
-        self._reading = threading.Lock()
         self._end = 0
 
     def write(self, data: bytes) -> tuple[int, int] | bytes:
@@ -296,19 +293,18 @@ class _Spool:
         self._end += len(data)
         return self._end - len(data), len(data)
 
-    def read(self, kept: tuple[int, int] | bytes) -> Bytes:
-        """The bytes put away. Any thread may ask."""
+    def read(self, kept: tuple[int, int] | bytes) -> bytes:
+        """The bytes put away."""
         if isinstance(kept, bytes):
             return kept
         begin, size = kept
-        data = np.empty(size, np.uint8)
-        left = data.data
-        with self._reading:
-            assert self._file is not None
-            self._file.seek(begin)
-            while left:
-                got = self._file.readinto(left)
-                if not got:
-                    raise OSError(f"the temporary file of packets ends before byte {begin + size}")
-                left = left[got:]
-        return data
+        assert self._file is not None
+        pieces: list[bytes] = []
+        while size:
+            # where forked processes read too, nobody may rely on where the file stands
+            piece = os.pread(self._file.fileno(), size, begin)
+            if not piece:
+                raise OSError(f"the temporary file of packets ends before byte {begin + size}")
+            pieces.append(piece)
+            begin, size = begin + len(piece), size - len(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
+from io import BufferedReader, FileIO
 from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
 import numpy as np
@@ -21,13 +22,12 @@ from backscatter.flow.table import FLOW, FLOW_QUOTE, FlowTable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from concurrent.futures import Future
 
     from numpy.typing import NDArray
 
     from backscatter.capture.layout import Layout
     from backscatter.capture.reader import Reader
-    from backscatter.capture.record import Damage
+    from backscatter.capture.record import Damage, RecordBlock
     from backscatter.flow.build import Built
 
 #: How far (ns) a file may begin before the one that it follows has ended: packets are stamped before they are written,
@@ -125,7 +125,8 @@ def _read(
             reader = open_capture(stream, piece.name, limits or Limits())
         except CaptureError as error:
             return PieceRead(piece.name, error=error)
-        for packets in _decoded(reader, decoder):
+        for block in _blocks(reader, stream):
+            packets = decoder.decode(block)
             tally.add(packets)
             take(packets)
             if progress:
@@ -141,27 +142,27 @@ def _read(
     )
 
 
-def _decoded(reader: Reader, decoder: Decoder) -> Iterator[Packets]:
-    """The packets of each block, in order; while one is used, the next is decoded and the one behind it is read.
+def _blocks(reader: Reader, stream: BinaryIO) -> Iterator[RecordBlock]:
+    """The blocks of a capture. Where they have to be waited for, the next is read while one is used.
 
-    Blocks are decoded one after the other, since names and fragments are carried from one to the next.
+    A file that lies there as it is read is not waited for: threads would only take the interpreter from each other.
     """
     blocks = reader.blocks()
-    with ThreadPoolExecutor(1, "read") as reading, ThreadPoolExecutor(1, "decode") as decoding:
-        waiting: Future[Packets] | None = None
+    if not reader.layout.compression and isinstance(stream, FileIO | BufferedReader):
+        yield from blocks
+        return
+    with ThreadPoolExecutor(1, "read") as reading:
         found = reading.submit(next, blocks, None)
         while (block := found.result()) is not None:
             found = reading.submit(next, blocks, None)
-            waiting, done = decoding.submit(decoder.decode, block), waiting
-            if done is not None:
-                yield done.result()
-        if waiting is not None:
-            yield waiting.result()
+            yield block
 
 
-def sensor_flows(sensor: str, pieces: Sequence[PieceRead], decoder: Decoder, take: Take | None = None) -> SensorFlows:
-    """Flows and censuses of pieces that one decoder decoded, over all of them in one pass; `take` as `read_sensor`."""
-    flows = _Flows(sensor, [piece.name for piece in pieces], decoder, take)
+def sensor_flows(
+    sensor: str, pieces: Sequence[PieceRead], decoder: Decoder, take: Take | None = None, processes: int = 1
+) -> SensorFlows:
+    """Flows and censuses of pieces that one decoder decoded, in one pass over them. The rest as `read_sensor`."""
+    flows = _Flows(sensor, [piece.name for piece in pieces], decoder, take, processes)
     for number, piece in enumerate(pieces):
         for table in piece.tables:
             flows.add(table, number)
@@ -174,6 +175,7 @@ def read_sensor(
     limits: Limits | None = None,
     progress: Callable[[int], None] | None = None,
     take: Take | None = None,
+    processes: int = 1,
 ) -> SensorFlows:
     """The whole way from bytes to flows, for the captures of one sensor in the order of time.
 
@@ -182,10 +184,11 @@ def read_sensor(
     `backscatter.flow.builder`.
 
     With `take`, flows are given to it as soon as they are over, so that they need no room together: the table of what
-    is returned is empty. Each table that it is given is ordered by start, and good until it returns.
+    is returned is empty. Each table that it is given is ordered by start. Flows are built by as many as `processes`, if
+    there are many: they are forked, so a process that has threads goes without.
     """
     decoder = Decoder()
-    flows = _Flows(sensor, [piece.name for piece in pieces], decoder, take)
+    flows = _Flows(sensor, [piece.name for piece in pieces], decoder, take, processes)
     read: list[PieceRead] = []
     before = 0
     for number, piece in enumerate(pieces):
@@ -198,12 +201,12 @@ def read_sensor(
 class _Flows:
     """Flows of one sensor as they are finished, with what they say of loss."""
 
-    def __init__(self, sensor: str, pieces: Sequence[str], decoder: Decoder, take: Take | None) -> None:
+    def __init__(self, sensor: str, pieces: Sequence[str], decoder: Decoder, take: Take | None, processes: int) -> None:
         self._sensor, self._pieces, self._decoder = sensor, tuple(pieces) or ("",), decoder
         self._losses = Losses()
         self._built: list[Built] = []
         self._take = take
-        self._builder = FlowBuilder(self._keep)
+        self._builder = FlowBuilder(self._keep, processes=processes)
 
     def add(self, packets: Packets, number: int) -> None:
         """Take packets of a piece with a number."""

@@ -35,6 +35,7 @@ def test_buffers_are_of_the_size_that_is_asked_for():
 
 def test_blocks_that_are_kept_hold_what_they_held(monkeypatch):
     monkeypatch.setattr(reader_module, "CHUNK", 4000)
+    monkeypatch.setattr(reader_module, "FEW_RECORDS", 0)
     frames = [bytes([i % 256]) * 60 for i in range(2000)]
     data = pcap([(i * 10**6, frame) for i, frame in enumerate(frames)])
 
@@ -52,6 +53,7 @@ def test_blocks_that_are_kept_hold_what_they_held(monkeypatch):
 
 def test_a_capture_read_block_by_block_fills_the_same_buffers(monkeypatch):
     monkeypatch.setattr(reader_module, "CHUNK", 4000)
+    monkeypatch.setattr(reader_module, "FEW_RECORDS", 0)
     data = pcap([(i * 10**6, bytes(60)) for i in range(2000)])
     taken, take = [], Buffers.take
     monkeypatch.setattr(Buffers, "take", lambda buffers, size: taken.append(take(buffers, size)) or taken[-1])

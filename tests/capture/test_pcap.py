@@ -105,6 +105,7 @@ def test_a_lie_in_a_length_loses_its_record_and_says_so():
 
 def test_records_come_in_bounded_blocks_with_offsets_that_go_on(monkeypatch):
     monkeypatch.setattr(reader_module, "CHUNK", 1000)
+    monkeypatch.setattr(reader_module, "FEW_RECORDS", 0)
     monkeypatch.setattr(reader_module, "MOST_RECORDS", 5)
     _, blocks = read(pcap([(T + i, FRAME) for i in range(100)]), record_bytes=len(FRAME))
     # the last of five waits for what follows it, which tells whether it is whole
@@ -128,3 +129,13 @@ def test_a_capture_over_the_size_limit_keeps_what_came_before():
     assert 0 < sum(len(block) for block in blocks) < 100
     assert "expanded_bytes" in str(reader.stopped)
     assert "expanded_bytes" in reader.damage[-1].reason
+
+
+def test_more_is_held_of_records_that_are_long(monkeypatch):
+    monkeypatch.setattr(reader_module, "CHUNK", 1000)
+    monkeypatch.setattr(reader_module, "LARGEST_CHUNK", 4000)
+    monkeypatch.setattr(reader_module, "FEW_RECORDS", 20)
+    data = pcap([(n, bytes(84)) for n in range(200)])
+    counts = [len(block) for block in open_capture(io.BytesIO(data), "x", Limits(record_bytes=100)).blocks()]
+    assert sum(counts) == 200
+    assert counts[0] <= 10 < 20 <= max(counts) <= 40

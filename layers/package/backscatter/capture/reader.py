@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import Any
 
-#: Bytes of the expanded stream held at a time, and records in one block.
-CHUNK = 4 * 2**20
-MOST_RECORDS = 131072
+#: Bytes of the expanded stream held at a time, and records in one block. Every block costs some work by itself, whatever
+#: its size: where records are so long that there are few in a block, more is held, up to LARGEST_CHUNK.
+CHUNK, LARGEST_CHUNK = 4 * 2**20, 16 * 2**20
+FEW_RECORDS, MOST_RECORDS = 16384, 131072
 
 #: Holes that are read on behind; a capture that has more was made so.
 MOST_HOLES = 10000
@@ -120,7 +121,7 @@ class Reader:
         return self._walker.dropped if self._walker else None
 
     def blocks(self, until: int = sys.maxsize) -> Iterator[RecordBlock]:
-        """The records, at most CHUNK bytes (or one record, if it is longer) and MOST_RECORDS at a time.
+        """The records, at most LARGEST_CHUNK bytes (or one record, if it is longer) and MOST_RECORDS at a time.
 
         Those only whose header begins before byte `until` of the expanded stream; then `standing` tells where it goes
         on. Never raises for what the capture says: what cannot be read goes into `damage`, what came before is kept.
@@ -130,10 +131,10 @@ class Reader:
             base = len(self._source.read(FILE_HEADER))
         if not self._searching and self.begin is None:
             self.begin = base
-        wants, ended = 1, False
+        wants, ended, chunk = 1, False, CHUNK
         while not ended:
             held = data
-            data = self._buffers.take(max(CHUNK, wants))
+            data = self._buffers.take(max(chunk, wants))
             data[: len(held)] = held
             got = self._source.fill(memoryview(data)[len(held) :])
             ended = len(held) + got < len(data)
@@ -146,6 +147,8 @@ class Reader:
                     return
                 if self._hole is None and not self._searching:
                     walk = _cut(self._walk(data, at, base, until, ended=ended), data, base, until)
+                    if walk.block is not None and len(walk.block) < FEW_RECORDS:
+                        chunk = min(2 * chunk, LARGEST_CHUNK)
                     yield from self._told(data, base, walk)
                     at, wants = self._astray(walk, data, base, ended=ended)
                 else:

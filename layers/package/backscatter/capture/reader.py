@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import Any
 
-#: Bytes of the expanded stream held at a time, and records in one block. Every block costs some work by itself, whatever
-#: its size: where records are so long that there are few in a block, more is held, up to LARGEST_CHUNK.
+#: Bytes of the expanded stream held at a time, and records in one block. Every block costs some work by itself,
+#: whatever its size: where records are so long that there are few in a block, more is held, up to LARGEST_CHUNK.
 CHUNK, LARGEST_CHUNK = 4 * 2**20, 16 * 2**20
 FEW_RECORDS, MOST_RECORDS = 16384, 131072
 

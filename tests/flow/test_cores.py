@@ -60,12 +60,15 @@ def test_errors_are_those_of_this_process():
         list(over(PARTS, work, 2))
 
 
-def test_processes_end_where_nobody_wants_more():
+def test_processes_end_where_nobody_wants_more(monkeypatch):
+    forked, fork = [], os.fork
+    monkeypatch.setattr(os, "fork", lambda: forked.append(fork()) or forked[-1])
     made = over(PARTS, lambda number: a_part(10_000 + number), 2)
     assert len(next(made)[0]) == 10_000
     made.close()
+    assert len(forked) == 1
     with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+        os.waitpid(forked[0], os.WNOHANG)
 
 
 def test_few_parts_and_a_process_with_threads_go_without():

@@ -221,7 +221,7 @@ def test_an_icmp_error_keeps_each_tuple_that_it_quotes_once():
 
 
 def test_keys_that_collide_in_the_hash_are_told_apart(monkeypatch):
-    monkeypatch.setattr("backscatter.flow.conversation._STIR", np.uint64(0))
+    monkeypatch.setattr("backscatter.flow.conversation.STIR", np.uint64(0))
     rows = [{"aport": 1 + i % 7, "way": i % 2, "t": i} for i in range(50)]
     table = packets(rows)
     assert len(build_flows(table, ("",), ((),))) == len(slow_flows(table)) == 7

@@ -220,3 +220,16 @@ def test_parts_without_quotes_stand_behind_parts_with_some():
     error = {"proto": 1, "aport": 3, "bport": 1, "traits": HAS_PORTS | ONE_WAY, "icmp_type": 3, "quoted": quoted}
     table = packets([error, {"proto": 17, "t": 900}, {"proto": 17, "t": 1900}])
     assert_same(built(parts(table, [1, 2]))[0], build_flows(table, SCOPES, ((),)))
+
+
+def test_packets_that_share_one_enormous_length_are_absorbed_too():
+    """Lengths of more than 32 bits stay as they are decoded: one value, which nobody may write to."""
+    table = packets([{"proto": 17, "way": n % 2, "t": n, "ip_bytes": 2**33, "payload": 2**32} for n in range(60)])
+    one = {name: np.broadcast_to(table[name][0], 20) for name in ("ip_bytes", "payload")}
+    told: list[Built] = []
+    builder = FlowBuilder(told.append, reordering=0, batch=1, brief=0)
+    for begin in range(0, 60, 20):
+        columns = {name: column[begin : begin + 20] for name, column in table.columns.items()}
+        builder.add(Packets(columns | one, table.quotes))
+    builder.finish()
+    assert_same(FlowTable(*in_order(told), SCOPES), build_flows(table, SCOPES, ((),)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 
@@ -60,13 +61,31 @@ def test_errors_are_those_of_this_process():
         list(over(PARTS, work, 2))
 
 
-def test_processes_end_where_nobody_wants_more(monkeypatch):
+@pytest.mark.parametrize("processes", [2, 5])
+def test_processes_end_where_nobody_wants_more(monkeypatch, processes):
+    """Also where each holds the pipes of others, which are full."""
     forked, fork = [], os.fork
     monkeypatch.setattr(os, "fork", lambda: forked.append(fork()) or forked[-1])
-    made = over(PARTS, lambda number: a_part(10_000 + number), 2)
+    made = over(PARTS, lambda number: a_part(10_000 + number), processes)
     assert len(next(made)[0]) == 10_000
     made.close()
-    assert len(forked) == 1
+    assert len(forked) == processes - 1
+    for process in forked:
+        with pytest.raises(ChildProcessError):
+            os.waitpid(process, os.WNOHANG)
+
+
+def test_where_the_system_forks_no_more_all_is_done_here(monkeypatch):
+    forked, fork = [], os.fork
+
+    def second_fails():
+        if forked:
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+        forked.append(fork())
+        return forked[-1]
+
+    monkeypatch.setattr(os, "fork", second_fails)
+    assert assert_whole(over(PARTS, a_part, 3)) == {os.getpid()}
     with pytest.raises(ChildProcessError):
         os.waitpid(forked[0], os.WNOHANG)
 

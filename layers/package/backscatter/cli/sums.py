@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -13,6 +13,10 @@ from backscatter.flow.record import rfc3339
 from backscatter.store.cost import Cost
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
     from backscatter.cli.local import Captures
     from backscatter.flow.filter import Filter
     from backscatter.flow.read import SensorFlows
@@ -21,8 +25,8 @@ if TYPE_CHECKING:
 #: Flows of a sensor that are packed to tell what storing costs. Of more, a sample spread over the capture is.
 PACKED = 1 << 15
 
-#: Stretches of time that a sample is made of, before it is thinned out.
-STRETCHES = 256
+#: Stretches of flows that each table of a sample is made of, before it is thinned out.
+STRETCHES = 64
 
 #: Items that list a capture, whatever its flows.
 _LISTING = 2
@@ -80,33 +84,58 @@ class Sums:
         }
 
 
+class _Kept(NamedTuple):
+    """A table that was taken: its number, and the stretch that each of its flows lies in."""
+
+    number: int
+    stretch: NDArray[np.int64]
+    table: FlowTable
+
+
 class Sample:
-    """Flows of one sensor, thinned out evenly as they become too many: whole stretches of time, as they are stored."""
+    """Flows of one sensor, thinned out evenly as they become too many: whole stretches of time, as they are stored.
+
+    Tables hold some of the conversations each, over the same time, ordered by start: the first one tells how long
+    stretches are to be, so that about as many flows begin in each. One that begins behind it all tells it anew.
+    """
 
     def __init__(self) -> None:
-        self._seen = self._held = 0
-        self._stretch, self._every = 0, 1
-        self._kept: list[FlowTable] = []
+        self._seen = self._tables = self._held = 0
+        self._every_stretch = self._every_table = 1
+        self._edges = np.zeros(0, np.int64)  # where stretches end (ns)
+        self._kept: list[_Kept] = []
 
     def add(self, table: FlowTable) -> None:
-        """Take more flows, of any times; those that are kept are copied."""
+        """Take more flows; those that are kept are copied."""
         if not len(table):
             return
-        start = table.rows["start"]
-        # tables are of some of the conversations each, over the whole time
-        self._stretch = self._stretch or max(1, (int(start[-1]) - int(start[0])) // STRETCHES)
         self._seen += len(table)
-        self._keep(table)
-        while self._held > PACKED and self._every < STRETCHES:
-            self._every *= 2
+        self._keep([_Kept(self._tables, self._stretches(table.rows["start"]), table)])
+        self._tables += 1
+        while self._held > PACKED and (self._every_stretch < STRETCHES or len(self._kept) > 1):
+            if self._every_stretch < STRETCHES:
+                self._every_stretch *= 2
+            else:
+                self._every_table *= 2
             before, self._kept, self._held = self._kept, [], 0
-            for kept in before:
-                self._keep(kept)
+            self._keep(before)
 
-    def _keep(self, table: FlowTable) -> None:
-        """Keep the flows of a table that lie in every so manieth stretch."""
-        self._kept.append(table.select(table.rows["start"] // self._stretch % self._every == 0))
-        self._held += len(self._kept[-1])
+    def _stretches(self, start: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The stretch that each flow lies in. Those that begin at once where several stretches end are shared out."""
+        if not len(self._edges) or start[0] > self._edges[-1]:
+            self._edges = start[np.arange(1, STRETCHES + 1) * len(start) // STRETCHES - 1]
+        first, behind = (np.searchsorted(start, start, side) for side in ("left", "right"))
+        lowest, beyond = (np.searchsorted(self._edges, start, side) for side in ("left", "right"))
+        stretch: NDArray[np.int64] = lowest + (np.arange(len(start)) - first) * (beyond - lowest) // (behind - first)
+        return stretch
+
+    def _keep(self, tables: Sequence[_Kept]) -> None:
+        """Keep every so manieth stretch of every so manieth table."""
+        for number, stretch, table in tables:
+            if number % self._every_table == 0:
+                some = np.flatnonzero(stretch % self._every_stretch == 0)
+                self._kept.append(_Kept(number, stretch[some], table.select(some)))
+                self._held += len(some)
 
     def cost(self, sensor: SensorFlows) -> tuple[Cost, bool]:
         """What storing all flows of the sensor costs, by packing those that were kept; and whether some were not."""
@@ -114,8 +143,8 @@ class Sample:
 
         table = sensor.table
         if self._kept:
-            rows, quotes = in_order([(kept.rows, kept.quotes) for kept in self._kept])
-            table = replace(self._kept[-1], rows=rows, quotes=quotes)  # the last one has all the names
+            rows, quotes = in_order([(kept.table.rows, kept.table.quotes) for kept in self._kept])
+            table = replace(self._kept[-1].table, rows=rows, quotes=quotes)  # the last one has all the names
         cost, share = store_cost(table, *sensor.censuses), self._seen / max(len(table), 1)
         if len(table) == self._seen:
             return cost, False

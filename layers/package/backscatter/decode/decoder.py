@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from backscatter.decode.columns import NON_IP, OK, PACKET, PLACE_BITS, QUOTE, UNDECODABLE, Names, Packets
+from backscatter.decode.columns import NON_IP, OK, PACKET, PLACE_BITS, QUOTE, UNDECODABLE, Names, Packets, picked
 from backscatter.decode.filling import Filling
 from backscatter.decode.fragments import Fragments
 from backscatter.decode.ip import Ip, read_ip
@@ -74,14 +74,14 @@ def _inside(frame: bytes, network: Network, path: Path) -> Found:
 
 def in_order(quotes: Sequence[NDArray[np.void]]) -> NDArray[np.void]:
     """Quotes from several sources as one table, in the order of their packets."""
-    # opaque items are joined and chosen whole: NumPy would do so field by field
+    # opaque items are joined whole: NumPy would do so field by field
     opaque = f"V{QUOTE.itemsize}"
     some = [part for part in quotes if len(part)] or [np.zeros(0, QUOTE)]
     table = some[0] if len(some) == 1 else np.concatenate([part.view(opaque) for part in some]).view(QUOTE)
     packet = table["packet"]
     if (packet[1:] > packet[:-1]).all():
         return table
-    return table.view(opaque)[np.argsort(packet, kind="stable")].view(QUOTE)
+    return picked(table, np.argsort(packet, kind="stable"))
 
 
 class Decoder:

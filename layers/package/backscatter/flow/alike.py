@@ -14,7 +14,7 @@ import numpy as np
 
 from backscatter.decode.columns import ACK, RST
 from backscatter.flow.held import absorbed_by
-from backscatter.flow.runs import run_starts
+from backscatter.flow.runs import MIX, run_starts
 from backscatter.flow.sides import LATE_SYNACK
 
 if TYPE_CHECKING:
@@ -33,8 +33,6 @@ WORTH = 0.5
 
 _LARGEST_PAYLOAD = 1 << 31
 
-#: Odd constants from the digits of pi: they only spread keys, results never depend on them.
-_MIX = np.uint64(0x243F6A8885A308D3)
 _HALF = np.uint64(32)
 
 
@@ -135,9 +133,9 @@ def _originals(words: Words) -> Ints:
     for column in words.T:
         mixed ^= mixed >> _HALF
         mixed ^= column
-        mixed *= _MIX
+        mixed *= MIX
     mixed ^= mixed >> _HALF
-    mixed *= _MIX
+    mixed *= MIX
     bits = np.uint64(max(len(words), 1).bit_length())
     mixed >>= bits
     mixed <<= bits

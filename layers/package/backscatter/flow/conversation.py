@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from backscatter.decode.columns import ACK, FIN, HAS_PORTS, OK, ONE_WAY, RST, SYN
-from backscatter.flow.runs import run_starts, sorted_order
+from backscatter.flow.runs import MIX, STIR, run_starts, sorted_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,9 +26,6 @@ SECOND = 1_000_000_000
 TCP_IDLE = 300 * SECOND
 OTHER_IDLE = 60 * SECOND
 
-#: Odd constants from the digits of pi: they only spread keys, results never depend on them.
-_MIX = np.uint64(0x243F6A8885A308D3)
-_STIR = np.uint64(0x9E3779B97F4A7C15)
 
 _SIXTEEN = np.uint64(16)
 
@@ -164,9 +161,9 @@ def _keys(packets: Packets, taken: Ints | None) -> _Keys:
             columns[some, number] = values
             hashed ^= hashed >> np.uint64(32)
             hashed ^= values
-            hashed *= _MIX
+            hashed *= MIX
         hashed ^= hashed >> np.uint64(32)
-        np.multiply(hashed, _STIR, out=mixed[some])
+        np.multiply(hashed, STIR, out=mixed[some])
 
     _in_stretches(fill, 0, count)
     return _Keys(columns, mixed, forward)

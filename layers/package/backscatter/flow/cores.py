@@ -42,16 +42,39 @@ def over(parts: Sequence[S], work: Callable[[S], Built], processes: int = 1) -> 
     What a process that was forked could not do is done here, so that errors are this process's own. A process with
     threads is not forked.
     """
-    count = min(processes, len(parts) // WORTH) if hasattr(os, "fork") and threading.active_count() == 1 else 1
-    helpers = [_Helper(parts[number::count], work) for number in range(1, count)]
+    forks = hasattr(os, "fork") and threading.active_count() == 1
+    helpers = _helpers(parts, work, min(processes, len(parts) // WORTH) if forks else 1)
     try:
         for number, part in enumerate(parts):
-            turn = number % max(count, 1)
+            turn = number % (len(helpers) + 1)
             built = helpers[turn - 1].next() if turn else None
             yield work(part) if built is None else built
     finally:
-        for helper in helpers:
-            helper.end()
+        _end(helpers)
+
+
+def _helpers(parts: Sequence[S], work: Callable[[S], Built], count: int) -> list[_Helper]:
+    """The other ones of `count` processes; none where the system has no room for one of them."""
+    helpers: list[_Helper] = []
+    try:
+        # those that were forked before one that cannot be are in the list then
+        helpers.extend(_Helper(parts[number::count], work) for number in range(1, count))
+    except OSError:
+        _end(helpers)
+        return []
+    return helpers
+
+
+def _end(helpers: Sequence[_Helper]) -> None:
+    """Let them go; those still at work end when they want to send the next part.
+
+    Each holds the pipes of those forked before it, which are closed only when it has ended: none is waited for until
+    all of ours are closed.
+    """
+    for helper in helpers:
+        helper.close()
+    for helper in helpers:
+        helper.wait()
 
 
 class _Helper:
@@ -59,7 +82,12 @@ class _Helper:
 
     def __init__(self, parts: Iterable[S], work: Callable[[S], Built]) -> None:
         self._pipe, sending = os.pipe()
-        self._process = os.fork()
+        try:
+            self._process = os.fork()
+        except OSError:
+            os.close(self._pipe)
+            os.close(sending)
+            raise
         if not self._process:
             os.close(self._pipe)
             _send_all(sending, map(work, parts))
@@ -75,9 +103,12 @@ class _Helper:
         )
         return (rows, quotes) if self._fill(rows) and self._fill(quotes) else None
 
-    def end(self) -> None:
-        """Let it go; if it is still at work, it ends when it wants to send the next part."""
+    def close(self) -> None:
+        """Receive no more."""
         os.close(self._pipe)
+
+    def wait(self) -> None:
+        """Wait for its end."""
         os.waitpid(self._process, 0)
 
     def _fill(self, table: NDArray[np.generic]) -> bool:

@@ -114,10 +114,10 @@ class Held(Packets):
     ) -> Held:
         """A table of packets whose quotes, and what they absorbed, stand in their order: these are numbered anew."""
         if len(quotes):
-            columns["quote"] = renumbered(columns["quote"])
+            columns["quote"] = _renumbered(columns["quote"])
             quotes["packet"] = np.flatnonzero(columns["quote"] >= 0)
         if len(absorbed):
-            columns["absorbed"] = renumbered(columns["absorbed"])
+            columns["absorbed"] = _renumbered(columns["absorbed"])
         return cls(columns, quotes, absorbed, settled)
 
     def only(self, index: Ints) -> Held:
@@ -156,7 +156,7 @@ def _narrowed(name: str, column: NDArray[Any]) -> NDArray[Any]:
     return column.astype(narrow) if fits else column
 
 
-def renumbered(rows: NDArray[np.int32]) -> NDArray[np.int32]:
+def _renumbered(rows: NDArray[np.int32]) -> NDArray[np.int32]:
     """The column of a smaller table that holds only the rows that are named, in that order; -1 stays."""
     named = np.flatnonzero(rows >= 0)
     fresh = np.full(len(rows), -1, np.int32)
@@ -243,7 +243,7 @@ def absorb(packets: Held, shape: Shape, keep: Bools) -> None:
     for bound, name in ((np.maximum, "largest"), (np.maximum, "ttl_high"), (np.minimum, "ttl_low")):
         mine[name] = bound(mine[name], bound.reduceat(sums[name], start))
     for name in ("payload", "ip_bytes"):
-        packets.columns[name] = packets[name].astype(np.int64, copy=False)
+        packets.columns[name] = _own_column(packets, name).astype(np.int64, copy=False)
         packets[name][taker] += np.add.reduceat(packets[name][given], start)
     for name, bits in (("speech", 0xFF), ("names", _ALL_MARKS), ("flags", _MERE)):
         more = np.bitwise_or.reduceat(packets[name][given] & packets[name].dtype.type(bits), start)

@@ -16,7 +16,7 @@ import numpy as np
 
 from backscatter.decode.columns import QUOTE
 from backscatter.flow.held import ABSORBED, Held
-from backscatter.flow.runs import sorted_order
+from backscatter.flow.runs import MIX, STIR, sorted_order
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,9 +35,6 @@ DEALT = 1 << 14
 #: Piles of a capture whose length is not known yet.
 PILES = 64
 
-#: Odd constants from the digits of pi: they only spread tuples, results never depend on them.
-_MIX = np.uint64(0x243F6A8885A308D3)
-_STIR = np.uint64(0x9E3779B97F4A7C15)
 _HALF = np.uint64(32)
 
 #: Packets that are told their piles at a time.
@@ -57,7 +54,7 @@ def piles_of(packets: Held, piles: int) -> NDArray[np.uint32]:
         mixed = _end(packets, "src", some)
         mixed += _end(packets, "dst", some)
         mixed ^= mixed >> _HALF
-        mixed *= _STIR
+        mixed *= STIR
         mixed >>= np.uint64(48)
         mixed *= np.uint64(piles)
         np.right_shift(mixed, np.uint64(16), out=numbers[some], casting="unsafe")
@@ -71,8 +68,8 @@ def _end(packets: Held, side: str, some: slice) -> NDArray[np.uint64]:
     mixed ^= packets[f"{side}_lo"][some]
     high = packets[f"{side}_hi"]
     if high.strides != (0,) or high[0]:
-        mixed ^= high[some] * _STIR
-    mixed *= _MIX
+        mixed ^= high[some] * STIR
+    mixed *= MIX
     mixed ^= mixed >> _HALF
     return mixed
 
@@ -177,7 +174,9 @@ class Piles:
     def _write(self, parts: Sequence[_Dealt]) -> None:
         tables = [{**part.packets.columns, _SETTLED: part.settled} for part in parts]
         form = _Form.of(tables)
-        columns = [[_whole(table[name], dtype) for table in tables] for name, (dtype, _) in form.varying.items()]
+        columns = [
+            [np.ascontiguousarray(table[name], dtype) for table in tables] for name, (dtype, _) in form.varying.items()
+        ]
         packets = _stretches([part.ends for part in parts])
         quotes = _stretches([np.searchsorted(_owners(part.packets["quote"]), part.ends) for part in parts])
         absorbed = _stretches([np.searchsorted(_owners(part.packets["absorbed"]), part.ends) for part in parts])
@@ -207,11 +206,6 @@ class _Dealt(NamedTuple):
         """Whether packets are settled, in the room of one value where none is."""
         settled = self.packets.settled
         return settled if settled.any() else np.broadcast_to(np.False_, len(settled))
-
-
-def _whole(column: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """A column side by side, in a form that others may need."""
-    return np.ascontiguousarray(column, dtype)
 
 
 def _stretches(ends: Sequence[Ints]) -> list[tuple[tuple[int, int], ...]]:

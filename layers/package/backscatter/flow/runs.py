@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 # Which way a mask goes is as good as random, and `np.where` and indexing by it cost a processor's wrong guesses: ten
 # times what a multiplication costs, four times what `np.flatnonzero` and indexing by its result do.
 
+#: Odd constants from the digits of pi: they only spread keys, results never depend on them.
+MIX, STIR = np.uint64(0x243F6A8885A308D3), np.uint64(0x9E3779B97F4A7C15)
+
 #: Bits of a small integer.
 _SMALL = 32
 

@@ -127,11 +127,6 @@ def heads(data: Bytes, at: Ints, form: np.dtype[Any], skip: int = 0) -> NDArray[
     return windows[at].view(form)
 
 
-def chosen(head: NDArray[Any], which: NDArray[np.intp]) -> NDArray[Any]:
-    """Some rows of what `heads` gave."""
-    return head.view(f"V{head.dtype.itemsize}")[which].view(head.dtype)
-
-
 @dataclass(slots=True)
 class Group:
     """Packets of one tile that have come to the same kind of header.

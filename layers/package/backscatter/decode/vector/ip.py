@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from backscatter.decode.columns import picked
 from backscatter.decode.icmp import ICMP, ICMP6
 from backscatter.decode.transport import TCP, UDP
-from backscatter.decode.vector.heads import IP6, Group, chosen
+from backscatter.decode.vector.heads import IP6, Group
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -77,7 +78,7 @@ class Carried:
             return self
         which = np.flatnonzero(mask)
         return Carried(
-            self.version, self.group.take(which), chosen(self.head, which), self.proto[which], self.length[which]
+            self.version, self.group.take(which), picked(self.head, which), self.proto[which], self.length[which]
         )
 
     def only(self, mask: Mask) -> Carried:

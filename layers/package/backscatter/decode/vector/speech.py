@@ -14,6 +14,7 @@ from backscatter.decode.columns import (
     QUIC_INITIAL,
     QUIC_LONG,
     QUIC_SHORT,
+    picked,
 )
 from backscatter.decode.speech import (
     DNS_OPCODES,
@@ -27,7 +28,6 @@ from backscatter.decode.speech import (
     QUIC_PORT,
     RESOURCE,
 )
-from backscatter.decode.vector.heads import chosen
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -111,5 +111,5 @@ def speech(sport: Ports, dport: Ports, said: Fields, captured: Ints, length: Int
     for which, speaker in SPEAKERS:
         those = np.flatnonzero(language == which)
         if len(those):
-            spoken[those] = speaker(sport[those], dport[those], chosen(said, those), captured[those], length[those])
+            spoken[those] = speaker(sport[those], dport[those], picked(said, those), captured[those], length[those])
     return spoken

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from backscatter.decode.columns import DNS_ANSWER, HAS_PORTS, ONE_WAY, QUOTE
+from backscatter.decode.columns import DNS_ANSWER, HAS_PORTS, ONE_WAY, QUOTE, picked
 from backscatter.decode.icmp import COUNTERPARTS, ERRORS, ICMP
 from backscatter.decode.transport import TCP, UDP
-from backscatter.decode.vector.heads import BEFORE, IP4, SAID, chosen, heads, within
+from backscatter.decode.vector.heads import BEFORE, IP4, SAID, heads, within
 from backscatter.decode.vector.ip import ICMP_OF, PLAIN
 from backscatter.decode.vector.names import named
 from backscatter.decode.vector.speech import speech
@@ -141,7 +141,7 @@ def _icmp_columns(carried: Carried, icmp: Which) -> Columns:
 
 def talk(carried: Carried, udp: Which) -> Talk:
     """The UDP packets at the positions `udp`, which may say something."""
-    body = chosen(carried.head, udp)["body"]
+    body = picked(carried.head, udp)["body"]
     at, captured = carried.inside(udp, carried.size + 8)
     length = udp_payloads(carried.length[udp].astype(np.int64) - carried.size, body["udp_length"].astype(np.int64))
     sport, dport = body["sport"].astype(np.uint16), body["dport"].astype(np.uint16)
@@ -163,7 +163,7 @@ def quotes(data: Bytes, found: Errors) -> tuple[NDArray[np.void], Mask]:
     rows = found.rows
     if not fits.all():
         plain = np.flatnonzero(fits)
-        head, rows = chosen(head, plain), rows[plain]
+        head, rows = picked(head, plain), rows[plain]
     body, proto = head["body"], head["proto"]
     table = np.zeros(len(head), QUOTE)
     for name in ("src_lo", "dst_lo", "proto"):

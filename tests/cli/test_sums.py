@@ -1,0 +1,28 @@
+"""What a summary keeps of the flows that it was given."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from backscatter.cli.sums import Sample
+from backscatter.flow.table import FLOW, FlowTable
+
+SECOND = 10**9
+BURST = np.sort(np.append(np.arange(50) * SECOND, np.full(2950, 3 * SECOND)))
+
+
+@pytest.mark.parametrize("start", [np.full(3000, 7), BURST], ids=["at once", "in a burst"])
+def test_a_sample_is_even_and_bounded_however_unevenly_flows_begin(monkeypatch, start):
+    monkeypatch.setattr("backscatter.cli.sums.PACKED", 500)
+    sample = Sample()
+    rows = np.zeros(3000, FLOW)
+    rows["start"] = start
+    for _ in range(100):
+        sample.add(replace(FlowTable.empty(), rows=rows))
+        assert sum(len(kept.table) for kept in sample._kept) <= 500
+    lengths = [len(kept.table) for kept in sample._kept]
+    assert max(lengths) <= 2 * min(lengths)
+    assert sum(lengths) >= 200

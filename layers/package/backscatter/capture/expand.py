@@ -279,6 +279,12 @@ class Expanded:
         self._looked = bytes(data) + self._looked
         self.position -= len(data)
 
+    def jump(self, position: int) -> None:
+        """Goes on at a byte of a stream that can be sought, and is not compressed."""
+        self._stream.seek(position)
+        self._looked = self._input = b""
+        self._taken = self._out = self.position = position
+
     def skip(self, size: int) -> int:
         """Reads `size` bytes away, piece by piece; how many there were."""
         start = self.position

@@ -156,6 +156,10 @@ class PcapngWalker:
         """What the interfaces say was dropped, by the number of the section and of the interface."""
         return dict(self._drops)
 
+    def add_drops(self, drops: Mapping[tuple[int, int], int]) -> None:
+        """Notes what interfaces say was dropped that were described here, but say it elsewhere."""
+        self._drops.update(drops)
+
     def tear(self) -> None:
         """Notes that blocks of the section were lost, interface descriptions perhaps among them."""
         self._torn = True

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
+import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from backscatter.capture.expand import Expanded
+from backscatter.capture.layout import NANO
 from backscatter.capture.limits import Limits
 from backscatter.capture.reader import Reader
+from backscatter.capture.resync import FAR
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,6 +60,43 @@ def guessing(
     reader = Reader(source, name, _begun_anew(layout), limits)
     reader.search({**walker, "before": NO_TIME} if walker else None)
     return reader
+
+
+def guessed_right(
+    standing: Standing, begin: int | None, first: int | None, walker: Mapping[str, Any] | None
+) -> bool:
+    """Whether a reader that guessed has begun as one would have that is told where the one before it stood.
+
+    It began at byte `begin` of the stream, with a record of time `first` (ns), and believed `walker` of its section.
+    """
+    if begin != standing.at or first is None or standing.last is None:
+        return False
+    # Somebody who knows the time before looks twice at a record that is far from it.
+    if abs(first - standing.last) > FAR * NANO:
+        return False
+    return standing.walker is None or same_section(standing.walker, walker or {})
+
+
+def same_section(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether walkers of pcapng know the same, but for the time of the last record."""
+    return {**one, "before": 0} == {**other, "before": 0}
+
+
+class Stretch(io.RawIOBase):
+    """The bytes of an open file from some byte on. Others may read it too, also forked processes: it is not sought."""
+
+    def __init__(self, file: int, at: int) -> None:
+        self._file, self._at = file, at
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        """Fill a buffer with the next bytes; how many there were."""
+        got = os.preadv(self._file, [buffer], self._at)
+        self._at += got
+        return got
 
 
 def _begun_anew(layout: Layout) -> Layout:

@@ -60,7 +60,7 @@ class Reader:
     """A capture being read. Everything but `blocks` is complete once the last block was taken.
 
     name      as given, for messages
-    layout    how its records can be read again by offset
+    layout    how its records can be read again by offset; where it was told to stop, once it is closed
     damage    what could not be read, in order of offset
     stopped   the limit that ended the reading early, if one did; it is in `damage` too
     begin     offset of the first record, None where none was looked for or found
@@ -100,6 +100,24 @@ class Reader:
         if self._walker and walker:
             self._walker.resume(walker)
 
+    def pass_over(self, first: int, standing: Standing, drops: Mapping[tuple[int, int], int]) -> None:
+        """Go on behind records that another reader has read from here on, and found nothing wrong with.
+
+        The first of them is of time `first` (ns). The stream must be one that can be sought, and not compressed. What
+        the walker of pcapng knows here still has to hold where it goes on.
+        """
+        self._close_gaps(first)
+        self._source.jump(standing.at)
+        self._last, self.standing = standing.last, standing
+        if self._walker and standing.walker:
+            self._walker.resume(standing.walker)
+            self._walker.add_drops(drops)
+
+    def close(self) -> None:
+        """Note in the layout the section that it stands in."""
+        if self._walker:
+            self._walker.close()
+
     @property
     def drops(self) -> Mapping[tuple[int, int], int]:
         """What the interfaces say was dropped, by the number of the section and of the interface."""
@@ -124,9 +142,9 @@ class Reader:
         """The records, at most LARGEST_CHUNK bytes (or one record, if it is longer) and MOST_RECORDS at a time.
 
         Those only whose header begins before byte `until` of the expanded stream; then `standing` tells where it goes
-        on. Never raises for what the capture says: what cannot be read goes into `damage`, what came before is kept.
+        on, which more blocks may be asked for. Never raises for what the capture says: what cannot be read goes into `damage`, what came before is kept.
         """
-        data, base = bytearray(), self._source.position
+        data, base, self.standing = bytearray(), self._source.position, None
         if not self._walker and not self._going_on:
             base = len(self._source.read(FILE_HEADER))
         if not self._searching and self.begin is None:
@@ -155,16 +173,14 @@ class Reader:
                     at, wants = self._look(data, at, base, ended=ended)
             data, base = data[at:], base + at
         yield from self._end()
-        if self._walker:
-            self._walker.close()
+        self.close()
 
     def _stand(self, at: int) -> None:
         """Notes where it stops: before the record at `at`, or without having found any."""
         if not self._searching:
             walker = self._walker.standing if self._walker else None
             self.standing = Standing(at, self._last, walker, self._source.member_of(at))
-        if self._walker:
-            self._walker.close()
+            self._going_on = True
 
     def _walk(self, data: bytearray, at: int, base: int, until: int, *, ended: bool) -> Walk:
         if self._walker:

@@ -14,7 +14,7 @@ from backscatter.decode.columns import FRAGMENT, HAS_PORTS, ONE_WAY
 from backscatter.decode.transport import later_fragment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from backscatter.decode.ip import Ip
     from backscatter.decode.transport import Row
@@ -76,6 +76,10 @@ class Fragments:
             self._firsts.move_to_end(key)
             if len(self._firsts) > MOST_FIRSTS:
                 self._firsts.popitem(last=False)
+
+    def know(self, missed: Mapping[Key, int]) -> bool:
+        """Whether any later fragment that another decoder missed the first of, by key and time (ns), has it here."""
+        return any(abs(time - self._firsts[key][0]) <= LIFETIME for key, time in missed.items() if key in self._firsts)
 
     def first(self, scope: str, ip: Ip, row: Row, time: int) -> None:
         """Remembers what the first fragment told, also for those of its block that came before it."""

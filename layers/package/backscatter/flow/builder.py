@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from backscatter.flow.build import Built
     from backscatter.flow.conversation import Traffic
     from backscatter.flow.halves import Shape
+    from backscatter.flow.piles import Numbers, Put
     from backscatter.flow.runs import Bools
 
 #: How far (ns) a packet may stand behind one that is later than it.
@@ -42,6 +43,64 @@ BRIEF = 24
 
 #: Every so many packets one is asked for its time, to tell how far a batch has come.
 _SAMPLE = 64
+
+
+_LONG_AGO = np.iinfo(np.int64).min
+
+
+class Coming:
+    """Packets that came since flows were looked at: how many, how late they are and how far they have come.
+
+    latest  time (ns) of the latest of them
+    late    how many are earlier than what was held for settled
+    times   of some of them
+    """
+
+    def __init__(self) -> None:
+        self.packets = self.late = 0
+        self.latest = _LONG_AGO
+        self.times: list[NDArray[np.int64]] = []
+
+    def add(self, time: NDArray[np.int64], settled_to: int) -> None:
+        """Count packets of these times."""
+        self.packets += len(time)
+        self.latest = max(self.latest, int(time.max()))
+        self.late += int(np.count_nonzero(time < settled_to))
+        self.times.append(time[::_SAMPLE].copy())
+
+    def join(self, others: Coming) -> None:
+        """Count what was counted elsewhere."""
+        self.packets += others.packets
+        self.latest = max(self.latest, others.latest)
+        self.late += others.late
+        self.times += others.times
+
+
+class Share(NamedTuple):
+    """What a forked process has gathered."""
+
+    coming: Coming
+    put: Put
+
+
+class Aside:
+    """Gathers packets in a forked process, for the builder of the process that it was forked from."""
+
+    def __init__(self, piles: Piles, settled_to: int) -> None:
+        self._piles = piles
+        self._settled_to = settled_to
+        self._coming = Coming()
+
+    def add(self, packets: Packets) -> None:
+        """Take more packets."""
+        held = _flowing(packets)
+        if len(held):
+            self._coming.add(held["time"], self._settled_to)
+            self._piles.deal(held)
+
+    def share(self) -> Share:
+        """All that was gathered."""
+        return Share(self._coming, self._piles.put())
 
 
 class FlowBuilder:
@@ -79,26 +138,40 @@ class FlowBuilder:
         self._waiting = 0  # how many these are
         self._piles: Piles | None = None
         self._held = 0  # packets that were there already when flows were looked at
-        self._fresh = 0  # and those that came since
-        self._times: list[NDArray[np.int64]] = []  # of some of them
-        self._settled_to = np.iinfo(np.int64).min
-        self._latest = np.iinfo(np.int64).min
+        self._fresh = Coming()  # and those that came since
+        self._settled_to = _LONG_AGO
+        self._latest = _LONG_AGO
         self.late = 0
 
     def add(self, packets: Packets) -> None:
         """Take more packets; gives away flows that are over, every batch."""
         held = _flowing(packets)
-        if not len(held):
-            return
-        time = held["time"]
-        self._latest = max(self._latest, int(time.max()))
-        self.late += int(np.count_nonzero(time < self._settled_to))
-        self._times.append(time[::_SAMPLE].copy())
-        self._fresh += len(held)
-        self._gather(held)
-        if self._fresh >= max(self._batch, self._held):
+        if len(held):
+            self._fresh.add(held["time"], self._settled_to)
+            self._gather(held)
+            self._look()
+
+    def aside(self, number: int) -> Aside:
+        """What gathers packets for this one in a forked process, of that number from 1 on."""
+        if self._piles is None:
+            self._deal(Piles(lot=self._lot))
+            assert self._piles is not None
+        return Aside(self._piles.beside(number), self._settled_to)
+
+    def join(self, number: int, share: Share, numbers: Numbers) -> None:
+        """Take what was gathered aside, with our numbers of scopes and tunnels in place of others."""
+        assert self._piles is not None
+        self._fresh.join(share.coming)
+        self._piles.adopt(number, share.put, numbers)
+        self._look()
+
+    def _look(self) -> None:
+        """Give away the flows that are over, if a batch of packets has come."""
+        fresh = self._fresh
+        if fresh.packets >= max(self._batch, self._held):
+            self._latest = max(self._latest, fresh.latest)
             # A single stray clock must not end every flow: half of a batch is never held for settled.
-            halfway = int(np.median(np.concatenate(self._times)))
+            halfway = int(np.median(np.concatenate(fresh.times)))
             self._settled_to = max(self._settled_to, min(self._latest - self._reordering, halfway))
             self._build(self._settled_to)
 
@@ -127,8 +200,8 @@ class FlowBuilder:
 
     def _build(self, settled_to: int | None) -> None:
         """Give away the flows that are over by then, all for None, and hold on to the packets of the others."""
-        self._held = self._fresh = 0
-        self._times.clear()
+        self.late += self._fresh.late
+        self._held, self._fresh = 0, Coming()
         if self._piles is None:
             packets, self._gathered, self._waiting = Held.joined(self._gathered), [], 0
             built, held = self._built(packets, settled_to)

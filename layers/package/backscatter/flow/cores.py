@@ -1,4 +1,4 @@
-"""Flows on several cores: forked processes build every so manieth part, and their rows come back through pipes.
+"""Work on several cores: forked processes do some of it, and what they made comes back through pipes.
 
 Threads would not do it. NumPy lets others run for the microseconds of one call at a time; on two cores they took half
 as much CPU again to be a tenth faster. A process shares nothing but what was there when it was forked: the packets.
@@ -7,9 +7,12 @@ as much CPU again to be a tenth faster. A process shares nothing but what was th
 from __future__ import annotations
 
 import os
+import pickle
+import signal
 import struct
 import threading
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from io import FileIO
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 
     from backscatter.flow.build import Built
 
+R = TypeVar("R")
 S = TypeVar("S")
 
 #: Fewer parts than this are done sooner than a process has begun.
@@ -36,14 +40,45 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def may_fork() -> bool:
+    """Whether this process may be forked: one with threads may not."""
+    return hasattr(os, "fork") and threading.active_count() == 1
+
+
+class Errand(Generic[R]):
+    """Something that a forked process does meanwhile."""
+
+    def __init__(self, work: Callable[[], R]) -> None:
+        """Raises OSError where the system has no room for the process."""
+        self._process, pipe = _forked(lambda pipe: _send_whole(pipe, pickle.dumps(work(), pickle.HIGHEST_PROTOCOL)))
+        self._pipe: FileIO | None = FileIO(pipe)
+
+    def done(self) -> R | None:
+        """What it made, once it has ended; None if it has come to grief."""
+        assert self._pipe is not None
+        with self._pipe as pipe:
+            data = pipe.read()
+        self._pipe = None
+        _, status = os.waitpid(self._process, 0)
+        made: R | None = None
+        if not status:
+            made = pickle.loads(data)  # noqa: S301 - our own process wrote it, and wrote it whole
+        return made
+
+    def drop(self) -> None:
+        """Nobody wants it any more; does nothing where it is done."""
+        if self._pipe is not None:
+            os.kill(self._process, signal.SIGKILL)
+            self.done()
+
+
 def over(parts: Sequence[S], work: Callable[[S], Built], processes: int = 1) -> Iterator[Built]:
     """What `work` makes of each part, in order; by so many processes at most, if there is enough to do.
 
     What a process that was forked could not do is done here, so that errors are this process's own. A process with
     threads is not forked.
     """
-    forks = hasattr(os, "fork") and threading.active_count() == 1
-    helpers = _helpers(parts, work, min(processes, len(parts) // WORTH) if forks else 1)
+    helpers = _helpers(parts, work, min(processes, len(parts) // WORTH) if may_fork() else 1)
     try:
         for number, part in enumerate(parts):
             turn = number % (len(helpers) + 1)
@@ -81,17 +116,7 @@ class _Helper:
     """A process that does some parts."""
 
     def __init__(self, parts: Iterable[S], work: Callable[[S], Built]) -> None:
-        self._pipe, sending = os.pipe()
-        try:
-            self._process = os.fork()
-        except OSError:
-            os.close(self._pipe)
-            os.close(sending)
-            raise
-        if not self._process:
-            os.close(self._pipe)
-            _send_all(sending, map(work, parts))
-        os.close(sending)
+        self._process, self._pipe = _forked(lambda pipe: _send_all(pipe, map(work, parts)))
 
     def next(self) -> Built | None:
         """What it made of its next part; None if it has come to grief."""
@@ -122,14 +147,39 @@ class _Helper:
         return True
 
 
-def _send_all(pipe: int, made: Iterable[Built]) -> NoReturn:
-    """What a forked process does: it sends, and ends without a word, whatever happens."""
+def _forked(send: Callable[[int], None]) -> tuple[int, int]:
+    """A process that sends something through the pipe that it is given, and ours to receive it from.
+
+    It ends without a word, whatever happens: with 0 if all was sent. Raises OSError where there is no room for it.
+    """
+    pipe, sending = os.pipe()
     try:
-        for rows, quotes in made:
-            counts = memoryview(_COUNTS.pack(len(rows), len(quotes)))
-            for data in (counts, rows.view(np.uint8).data, quotes.view(np.uint8).data):
-                left = data
-                while left:
-                    left = left[os.write(pipe, left) :]
-    finally:
-        os._exit(0)
+        process = os.fork()
+    except OSError:
+        os.close(pipe)
+        os.close(sending)
+        raise
+    if not process:
+        os.close(pipe)
+        status = 1
+        try:
+            send(sending)
+            status = 0
+        finally:
+            os._exit(status)
+    os.close(sending)
+    return process, pipe
+
+
+def _send_all(pipe: int, made: Iterable[Built]) -> None:
+    """Send parts, one behind the other."""
+    for rows, quotes in made:
+        _send_whole(pipe, _COUNTS.pack(len(rows), len(quotes)))
+        _send_whole(pipe, rows.view(np.uint8).data)
+        _send_whole(pipe, quotes.view(np.uint8).data)
+
+
+def _send_whole(pipe: int, data: bytes | memoryview) -> None:
+    left = memoryview(data)
+    while left:
+        left = left[os.write(pipe, left) :]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import tempfile
 import weakref
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -34,6 +34,12 @@ DEALT = 1 << 14
 
 #: Piles of a capture whose length is not known yet.
 PILES = 64
+
+#: Bytes between the parts of the file that processes write into: more than any of them writes.
+_PART = 1 << 36
+
+#: Our numbers in place of those of another process, by column.
+Numbers: TypeAlias = "Mapping[str, NDArray[np.uint32]]"
 
 _HALF = np.uint64(32)
 
@@ -110,14 +116,28 @@ class _Chunk(NamedTuple):
     quotes: int
     absorbed: int
     kept: tuple[int, int] | bytes
+    numbers: Numbers | None = None
+
+    def renumbered(self, numbers: Numbers) -> _Chunk:
+        """The same packets with other numbers in some columns."""
+        constant = dict(self.form.constant)
+        constant |= {name: ours[constant[name]] for name, ours in numbers.items() if name in constant}
+        return self._replace(form=self.form._replace(constant=constant), numbers=numbers)
+
+
+class Put(NamedTuple):
+    """What a forked process has put on piles of its own, and where its part of the file ends then."""
+
+    piles: list[list[_Chunk]]
+    end: int
 
 
 class Piles:
     """Packets by pile, numbered from 0. What is put on a pile lies behind what was there."""
 
-    def __init__(self, piles: int = PILES, *, lot: int = 0, on_disk: bool = True) -> None:
+    def __init__(self, piles: int = PILES, *, lot: int = 0, on_disk: bool = True, spool: _Spool | None = None) -> None:
         """`lot` packets are put away together."""
-        self._spool = _Spool(on_disk=on_disk)
+        self._spool = spool or _Spool(on_disk=on_disk)
         self._piles: list[list[_Chunk]] = [[] for _ in range(piles)]
         self._lot = lot
         self._coming: list[Held] = []
@@ -170,6 +190,21 @@ class Piles:
         for number in numbers:
             self._piles[number] = []
         return _joined([(chunk, self._spool.read(chunk.kept)) for chunk in chunks])
+
+    def beside(self, number: int) -> Piles:
+        """As many piles for the forked process of that number, from 1 on: it writes into another part of the file."""
+        return Piles(len(self._piles), lot=self._lot, spool=self._spool.beside(number))
+
+    def put(self) -> Put:
+        """All that was put on these piles, for those that they are beside."""
+        self.write()
+        return Put(self._piles, self._spool.end)
+
+    def adopt(self, number: int, put: Put, numbers: Numbers) -> None:
+        """Take over what the process of that number has put on its piles, with our numbers in place of its own."""
+        self._spool.ends[number] = put.end
+        for pile, chunks in zip(self._piles, put.piles, strict=True):
+            pile.extend(chunk.renumbered(numbers) for chunk in chunks)
 
     def _write(self, parts: Sequence[_Dealt]) -> None:
         tables = [{**part.packets.columns, _SETTLED: part.settled} for part in parts]
@@ -245,7 +280,8 @@ def _column(name: str, chunks: Sequence[tuple[_Chunk, bytes]], count: int) -> ND
     for (chunk, data), value in zip(chunks, alone, strict=True):
         if value is None:
             dtype, before = chunk.form.varying[name]
-            parts.append(np.frombuffer(data, dtype, chunk.packets, before * chunk.packets))
+            part = np.frombuffer(data, dtype, chunk.packets, before * chunk.packets)
+            parts.append(chunk.numbers[name][part] if chunk.numbers and name in chunk.numbers else part)
         else:
             parts.append(np.full(chunk.packets, value))
     return np.concatenate(parts)
@@ -262,30 +298,51 @@ def _table(name: str, dtype: np.dtype[np.void], chunks: Sequence[tuple[_Chunk, b
 
 
 class _Spool:
-    """Bytes put away: in a file without a name, or in memory where there is to be none, or no room for it."""
+    """Bytes put away: in a file without a name, or in memory where there is to be none, or no room for it.
 
-    def __init__(self, *, on_disk: bool) -> None:
+    Processes that are forked write into the same file, each into a part of its own, which nobody else has to find room
+    for: a file takes room only where something was written.
+
+    end   where our part ends
+    ends  where those of others end, by their numbers
+    """
+
+    def __init__(self, *, on_disk: bool, file: FileIO | None = None, end: int = 0) -> None:
         self._on_disk = on_disk
-        self._file: FileIO | None = None
-        self._end = 0
+        self._file = file
+        self.end = end
+        self.ends: dict[int, int] = {}
+
+    def beside(self, number: int) -> _Spool:
+        """One that writes into the part of the process of that number."""
+        return _Spool(on_disk=self._opened(), file=self._file, end=self.ends.get(number, number * _PART))
+
+    def _opened(self) -> bool:
+        """Whether there is a file; it is made if there is to be one."""
+        if self._on_disk and self._file is None:
+            try:
+                self._file = tempfile.TemporaryFile(prefix="backscatter-", buffering=0)  # noqa: SIM115 - as long as this
+            except OSError:  # no directory for it
+                self._on_disk = False
+            else:
+                weakref.finalize(self, self._file.close)
+        return self._on_disk
 
     def write(self, data: bytes) -> tuple[int, int] | bytes:
         """Put bytes away; returns what `read` has to be given for them."""
-        if not self._on_disk:
+        if not self._opened():
             return data
+        assert self._file is not None
         left = memoryview(data)
         try:
-            if self._file is None:
-                self._file = tempfile.TemporaryFile(prefix="backscatter-", buffering=0)  # noqa: SIM115 - as long as this
-                weakref.finalize(self, self._file.close)
-            self._file.seek(self._end)
             while left:
-                left = left[self._file.write(left) :]
-        except OSError:  # no directory for it, or no room
+                # where forked processes write too, nobody may rely on where the file stands
+                left = left[os.pwrite(self._file.fileno(), left, self.end + len(data) - len(left)) :]
+        except OSError:  # no room
             self._on_disk = False
             return data
-        self._end += len(data)
-        return self._end - len(data), len(data)
+        self.end += len(data)
+        return self.end - len(data), len(data)
 
     def read(self, kept: tuple[int, int] | bytes) -> bytes:
         """The bytes put away."""
@@ -295,7 +352,6 @@ class _Spool:
         assert self._file is not None
         pieces: list[bytes] = []
         while size:
-            # where forked processes read too, nobody may rely on where the file stands
             piece = os.pread(self._file.fileno(), size, begin)
             if not piece:
                 raise OSError(f"the temporary file of packets ends before byte {begin + size}")

@@ -99,7 +99,7 @@ class RangeTally(Tally):
         self._last[here] = np.maximum(self._last[here], behind._last[present])
 
     def _join_gaps(self, behind: RangeTally) -> None:
-        mine, other = np.concatenate([np.zeros(0, np.int64), *self._gaps]), behind._gaps[0]
+        mine, other = (np.concatenate([np.zeros(0, np.int64), *tally._gaps]) for tally in (self, behind))
         # of the one that was thinned out less as many are left out as of the other
         every = max(self._every, behind._every)
         between = np.zeros(0, np.int64)
@@ -186,6 +186,7 @@ def read_range(reader: Reader, until: int, firsts: Iterable[Sequence[Any]] = ())
         packets = decoder.decode(block)
         tally.add(packets)
         tables.append(slimmed(packets))
+    reader.close()
     missed = decoder.fragments.missed
     return RangeRead(
         packets=_flowing(tables),

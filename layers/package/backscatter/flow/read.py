@@ -15,9 +15,11 @@ from backscatter.capture.reader import open_capture
 from backscatter.decode.columns import PLACE_BITS, Packets
 from backscatter.decode.decoder import Decoder
 from backscatter.errors import CaptureError
+from backscatter.flow.abreast import Abreast
 from backscatter.flow.builder import FlowBuilder, in_order
 from backscatter.flow.census import Census, Losses, Tally
 from backscatter.flow.held import slimmed
+from backscatter.flow.ranges import RangeTally
 from backscatter.flow.table import FLOW, FLOW_QUOTE, FlowTable
 
 if TYPE_CHECKING:
@@ -117,15 +119,25 @@ def _read(
     take: Callable[[Packets], None],
     limits: Limits | None,
     progress: Callable[[int], None] | None,
+    abreast: Callable[[Reader, FileIO | BufferedReader, RangeTally], Iterator[RecordBlock]] | None = None,
 ) -> PieceRead:
-    """Read and decode one capture, giving each block's packets away as soon as they are there."""
-    tally = Tally()
+    """Read and decode one capture, giving each block's packets away as soon as they are there.
+
+    A plain file is read by `abreast`, if there is one: others take what it does not tell here.
+    """
+    tally = RangeTally()
     with piece.open() as stream:
         try:
             reader = open_capture(stream, piece.name, limits or Limits())
         except CaptureError as error:
             return PieceRead(piece.name, error=error)
-        for block in _blocks(reader, stream):
+        if reader.layout.compression or not isinstance(stream, FileIO | BufferedReader):
+            blocks = _ahead(reader)
+        elif abreast:
+            blocks = abreast(reader, stream, tally)
+        else:
+            blocks = reader.blocks()
+        for block in blocks:
             packets = decoder.decode(block)
             tally.add(packets)
             take(packets)
@@ -142,15 +154,12 @@ def _read(
     )
 
 
-def _blocks(reader: Reader, stream: BinaryIO) -> Iterator[RecordBlock]:
-    """The blocks of a capture. Where they have to be waited for, the next is read while one is used.
+def _ahead(reader: Reader) -> Iterator[RecordBlock]:
+    """The blocks of a capture that has to be waited for: the next is read while one is used.
 
     A file that lies there as it is read is not waited for: threads would only take the interpreter from each other.
     """
     blocks = reader.blocks()
-    if not reader.layout.compression and isinstance(stream, FileIO | BufferedReader):
-        yield from blocks
-        return
     with ThreadPoolExecutor(1, "read") as reading:
         found = reading.submit(next, blocks, None)
         while (block := found.result()) is not None:
@@ -193,7 +202,8 @@ def read_sensor(
     before = 0
     for number, piece in enumerate(pieces):
         tell = (lambda position, before=before: progress(before + position)) if progress else None
-        read.append(_read(piece, decoder, partial(flows.add, number=number), limits, tell))
+        abreast = None if number or processes == 1 else partial(flows.abreast, limits=limits, processes=processes)
+        read.append(_read(piece, decoder, partial(flows.add, number=number), limits, tell, abreast))
         before += read[-1].expanded
     return flows.finish(read)
 
@@ -213,6 +223,12 @@ class _Flows:
         if number:
             packets = Packets({**packets.columns, "place": packets["place"] | number << PLACE_BITS}, packets.quotes)
         self._builder.add(packets)
+
+    def abreast(
+        self, reader: Reader, stream: FileIO | BufferedReader, tally: RangeTally, limits: Limits | None, processes: int
+    ) -> Iterator[RecordBlock]:
+        """The blocks of the first piece, a plain file, that are to be read here: other processes read the others."""
+        return Abreast(stream, reader, limits or Limits(), processes).blocks(self._decoder, tally, self._builder)
 
     def finish(self, pieces: Sequence[PieceRead]) -> SensorFlows:
         self._builder.finish()

@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backscatter.capture.layout import NANO, Layout
+from backscatter.capture.layout import Layout
+from backscatter.capture.ranges import guessed_right
 from backscatter.capture.reader import Standing
 from backscatter.capture.record import Damage
-from backscatter.capture.resync import FAR
 from backscatter.decode.columns import Names
-from backscatter.decode.fragments import LIFETIME, MOST_FIRSTS
+from backscatter.decode.fragments import MOST_FIRSTS, Fragments
 from backscatter.errors import StoreError
 from backscatter.flow.ranges import RangeTally
 from backscatter.store.catalogue import CaptureObject
@@ -228,27 +228,16 @@ def _fits(plan: Plan, state: State | None, record: RangeRecord, tail_of: Callabl
         return record.index == 0
     if record.given:
         return record.given == state.digest
-    standing = state.standing
-    if record.begin != standing.at or record.first is None or standing.last is None:
-        return False
-    # Somebody who knows the time before looks twice at a record that is far from it.
-    if abs(record.first - standing.last) > FAR * NANO:
-        return False
-    if standing.walker is not None and dict(standing.walker) | _ONLY_FOR_SIMPLE != dict(plan.walker or {}) | (
-        _ONLY_FOR_SIMPLE
-    ):
+    if not guessed_right(state.standing, record.begin, record.first, plan.walker):
         return False
     return not (record.missed and state.firsts) or (record.missed > 0 and not _meet(state, tail_of(record)))
 
 
-#: Simple packet blocks have the time of the block before. They are read by somebody who is told it: see `cloud.large`.
-_ONLY_FOR_SIMPLE: dict[str, Any] = {"before": 0}
-
-
 def _meet(state: State, tail: Tail) -> bool:
     """Whether a later fragment has its first one in the ranges before."""
-    seen = {tuple(key): time for key, time, _ in state.firsts}
-    return any(abs(time - seen[tuple(key)]) <= LIFETIME for key, time in tail.missed if tuple(key) in seen)
+    before = Fragments()
+    before.remember(state.firsts)
+    return before.know({tuple(key): time for key, time in tail.missed})
 
 
 def state_behind(

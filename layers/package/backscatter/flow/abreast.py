@@ -1,0 +1,158 @@
+"""A large capture read by several processes at a time: each reads a stretch of it and puts its packets on piles.
+
+This process reads the first stretch. The others guess where the first record of theirs begins; when the stretch before
+is read, it shows whether that is where it ended. A stretch counts only if it was guessed right and nothing about it is
+out of the ordinary: no damage, no new interfaces, no fragment whose first one lies before it. All others are read
+again, here. So the flows are those of a single reader, and only how long it takes depends on how many there are.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from backscatter.capture.limits import Limits
+from backscatter.capture.ranges import Stretch, guessed_right, guessing, same_section
+from backscatter.decode.fragments import Fragments
+from backscatter.flow.cores import Errand, may_fork
+from backscatter.flow.ranges import RangeTally
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from io import BufferedReader, FileIO
+
+    from numpy.typing import NDArray
+
+    from backscatter.capture.reader import Reader, Standing
+    from backscatter.capture.record import RecordBlock
+    from backscatter.decode.columns import Names
+    from backscatter.decode.decoder import Decoder
+    from backscatter.flow.builder import Aside, FlowBuilder, Share
+
+T = TypeVar("T")
+
+#: A capture is read alone up to here: then it is known what its records are like.
+ALONE = 1 << 20
+
+#: Bytes of a stretch: with less it is not worth the while, and with more the others would wait too long in the end.
+LEAST_STRETCH, LARGEST_STRETCH = 16 << 20, 256 << 20
+
+#: Bytes at the end that this process reads: a capture that was cut short is damaged there.
+TAIL = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What a process says of its stretch, in which it found nothing out of the ordinary."""
+
+    begin: int
+    first: int
+    standing: Standing
+    drops: Mapping[tuple[int, int], int]
+    tally: RangeTally
+    fragments: Fragments
+    scopes: Sequence[str]
+    tunnels: Sequence[tuple[str, ...]]
+    share: Share
+
+
+class Abreast:
+    """Reads a plain file, of which nobody else has taken any blocks, with so many processes."""
+
+    def __init__(self, file: FileIO | BufferedReader, reader: Reader, limits: Limits, processes: int) -> None:
+        self._file, self._reader, self._limits, self._processes = file.fileno(), reader, limits, processes
+        self._size = os.fstat(self._file).st_size
+
+    def blocks(self, decoder: Decoder, tally: RangeTally, builder: FlowBuilder) -> Iterator[RecordBlock]:
+        """The blocks that this process is to decode, count and add to the flows itself, in order.
+
+        What others have read is counted in `tally` and added to `builder` between two of them.
+        """
+        reader = self._reader
+        yield from reader.blocks(ALONE)
+        while (standing := reader.standing) is not None:
+            step = min((self._size - TAIL - standing.at) // self._processes, LARGEST_STRETCH)
+            if step < LEAST_STRETCH or self._size > self._limits.expanded_bytes or not may_fork():
+                yield from reader.blocks()
+                return
+            errands = [
+                self._errand(number, standing, step, decoder, builder.aside(number))
+                for number in range(1, self._processes)
+            ]
+            try:
+                yield from reader.blocks(standing.at + step)
+                for number, errand in enumerate(errands, 1):
+                    if reader.standing is None:
+                        return
+                    told = errand.done() if errand else None
+                    if told and self._joins(told, standing, decoder):
+                        self._join(told, number, decoder, tally, builder)
+                    else:
+                        yield from reader.blocks(standing.at + (number + 1) * step)
+            finally:
+                for errand in errands:
+                    if errand:
+                        errand.drop()
+
+    def _errand(
+        self, number: int, standing: Standing, step: int, decoder: Decoder, aside: Aside
+    ) -> Errand[_Told | None] | None:
+        """Somebody who reads the stretch of that number behind `standing`; None where the system has no room for it."""
+        begin = standing.at + number * step
+        try:
+            return Errand(lambda: self._read(begin, begin + step, standing.walker, decoder, aside))
+        except OSError:
+            return None
+
+    def _read(
+        self, begin: int, until: int, walker: Mapping[str, Any] | None, decoder: Decoder, aside: Aside
+    ) -> _Told | None:
+        """Read a stretch; None where it is out of the ordinary."""
+        reader = guessing(
+            Stretch(self._file, begin), begin, self._reader.name, self._reader.layout, walker, self._limits
+        )
+        decoder.fragments = Fragments()
+        tally = RangeTally()
+        first: int | None = None
+        for block in reader.blocks(until):
+            if first is None:
+                first = int(block.time[0])
+            packets = decoder.decode(block)
+            tally.add(packets)
+            aside.add(packets)
+            if reader.damage:
+                return None
+        standing, missed_more = reader.standing, decoder.fragments.missed_more
+        if reader.damage or reader.begin is None or first is None or standing is None or missed_more:
+            return None
+        if walker and not same_section(walker, standing.walker or {}):
+            return None
+        scopes, tunnels = decoder.scopes.values, decoder.tunnels.values
+        fragments, share = decoder.fragments, aside.share()
+        return _Told(reader.begin, first, standing, reader.drops, tally, fragments, scopes, tunnels, share)
+
+    def _joins(self, told: _Told, before: Standing, decoder: Decoder) -> bool:
+        """Whether a stretch goes on where this reader stands; it was read with what was known at `before`."""
+        standing = self._reader.standing
+        return (
+            standing is not None
+            and guessed_right(standing, told.begin, told.first, before.walker)
+            and not decoder.fragments.know(told.fragments.missed)
+        )
+
+    def _join(self, told: _Told, number: int, decoder: Decoder, tally: RangeTally, builder: FlowBuilder) -> None:
+        scopes, tunnels = _numbers(decoder.scopes, told.scopes), _numbers(decoder.tunnels, told.tunnels)
+        tally.join(told.tally, scopes.astype(np.int64))
+        decoder.fragments.remember(told.fragments.remembered())
+        self._reader.pass_over(told.first, told.standing, told.drops)
+        numbers = {"scope": scopes, "tunnels": tunnels}
+        others = {name: ours for name, ours in numbers.items() if (ours != np.arange(len(ours))).any()}
+        builder.join(number, told.share, others)
+
+
+def _numbers(ours: Names[T], theirs: Sequence[T]) -> NDArray[np.uint32]:
+    """Our number of each of their names."""
+    return np.array([ours.number(name) for name in theirs], np.uint32)

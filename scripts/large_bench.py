@@ -178,15 +178,24 @@ def stored(cloud: InMemory, entry: Entry) -> tuple[int, int]:
 
 def read_in_one_go(entry: Entry, body: BinaryIO) -> tuple[int, int]:
     """The digest of the flows that one reader sees."""
-    count = total = 0
+    digests = Digests()
+    read_sensor(entry.census.sensor, [Piece(entry.census.piece, lambda: body)], sink=digests)
+    return digests.count, digests.total
 
-    def take(table: FlowTable) -> None:
-        nonlocal count, total
-        some = digest(table)
-        count, total = count + some[0], (total + some[1]) % 2**64
 
-    read_sensor(entry.census.sensor, [Piece(entry.census.piece, lambda: body)], take=take)
-    return count, total
+class Digests:
+    """The sum of the digests of flows."""
+
+    def __init__(self) -> None:
+        self.count = self.total = 0
+
+    def part(self, table: FlowTable, _parts: int) -> tuple[int, int]:
+        """The digest of some flows."""
+        return digest(table)
+
+    def add(self, _sensor: str, part: tuple[int, int]) -> None:
+        """Add one."""
+        self.count, self.total = self.count + part[0], (self.total + part[1]) % 2**64
 
 
 def megabytes() -> float:

@@ -21,8 +21,8 @@ def test_a_sample_is_even_and_bounded_however_unevenly_flows_begin(monkeypatch, 
     rows = np.zeros(3000, FLOW)
     rows["start"] = start
     for _ in range(100):
-        sample.add(replace(FlowTable.empty(), rows=rows))
-        assert sum(len(kept.table) for kept in sample._kept) <= 500
-    lengths = [len(kept.table) for kept in sample._kept]
+        sample.add(sample.part(replace(FlowTable.empty(), rows=rows), 100))
+        assert sum(len(part.rows) for _, part in sample._kept) <= 500
+    lengths = [len(part.rows) for _, part in sample._kept]
     assert max(lengths) <= 2 * min(lengths)
     assert sum(lengths) >= 200

@@ -201,10 +201,15 @@ def test_flows_that_are_taken_as_they_end_are_those_of_the_table(monkeypatch):
     pieces = [piece("one", pcap(records[:17])), piece("two", pcap(records[17:]))]
     whole, taken = read_sensor("tap", pieces), []
 
-    def take(table):
-        taken.append(replace(table, rows=table.rows.copy(), quotes=table.quotes.copy()))
+    class Taking:
+        def part(self, table, parts):
+            return replace(table, rows=table.rows.copy(), quotes=table.quotes.copy())
 
-    streamed = read_sensor("tap", pieces, take=take)
+        def add(self, sensor, part):
+            assert sensor == "tap"
+            taken.append(part)
+
+    streamed = read_sensor("tap", pieces, sink=Taking())
     assert len(taken) > 2
     assert len(streamed.table) == 0
     assert streamed.censuses == whole.censuses

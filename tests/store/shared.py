@@ -106,7 +106,7 @@ class Workers:
             table = build_flows(Packets.joined(packets), scopes.values, tunnels.values, sensor="s", pieces=(NAME,))
             here = PartLosses()
             here.add(table.rows)
-            losses.join(json.loads(json.dumps(here.to_json())))
+            losses.join(PartLosses.from_json(json.loads(json.dumps(here.to_json()))))
             tables.append(table)
         total = whole(self.plan, ranges, self.tail_of)
         census = total.tally.census(

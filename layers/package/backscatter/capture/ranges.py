@@ -62,9 +62,7 @@ def guessing(
     return reader
 
 
-def guessed_right(
-    standing: Standing, begin: int | None, first: int | None, walker: Mapping[str, Any] | None
-) -> bool:
+def guessed_right(standing: Standing, begin: int | None, first: int | None, walker: Mapping[str, Any] | None) -> bool:
     """Whether a reader that guessed has begun as one would have that is told where the one before it stood.
 
     It began at byte `begin` of the stream, with a record of time `first` (ns), and believed `walker` of its section.

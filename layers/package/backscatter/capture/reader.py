@@ -142,7 +142,8 @@ class Reader:
         """The records, at most LARGEST_CHUNK bytes (or one record, if it is longer) and MOST_RECORDS at a time.
 
         Those only whose header begins before byte `until` of the expanded stream; then `standing` tells where it goes
-        on, which more blocks may be asked for. Never raises for what the capture says: what cannot be read goes into `damage`, what came before is kept.
+        on, and more blocks may be asked for. Never raises for what the capture says: what cannot be read goes into
+        `damage`, what came before is kept.
         """
         data, base, self.standing = bytearray(), self._source.position, None
         if not self._walker and not self._going_on:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from backscatter.flow.census import Census
+    from backscatter.flow.table import FlowTable
     from backscatter.verdict.coverage import Span
 
 #: Cells of a drawn timeline: covered, in part, not at all; and the same where the terminal knows ASCII only.
@@ -101,7 +102,7 @@ def captures(
         found = [(entry.census, {"flows": entry.flows, "version": entry.source.version}) for entry in entries]
     else:
         with contextlib.ExitStack() as stack:
-            read = read_captures(sources(captures, speaker, stack), speaker, lambda _: None)  # no flow is asked for
+            read = read_captures(sources(captures, speaker, stack), speaker, _NoFlows())
             found = [(census, {}) for census in read.censuses if _overlaps(census, since, until)]
     found.sort(key=lambda one: (one[0].start, one[0].piece))
     if timeline:
@@ -176,6 +177,16 @@ def _loss(pieces: Iterable[Census], scope: str | None) -> float | None:
     lost = sum(part.lost for part in parts)
     chances = lost + sum(part.segments for part in parts)
     return round(lost / chances, 6) if chances else None
+
+
+class _NoFlows:
+    """Flows are built for what they tell of loss only."""
+
+    def part(self, _table: FlowTable, _parts: int) -> None:
+        """Nothing is wanted of them."""
+
+    def add(self, _sensor: str, _part: None) -> None:
+        """Nothing is kept."""
 
 
 def _overlaps(census: Census, since: int | None, until: int | None) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,6 +17,7 @@ from backscatter.cli.sums import Sums
 from backscatter.cli.table import Column, print_table
 from backscatter.cli.terminal import Speaker
 from backscatter.finding.model import End
+from backscatter.flow.builder import in_order
 from backscatter.flow.record import flow_records
 from backscatter.flow.table import FlowTable
 from backscatter.verdict.words import end_text
@@ -23,7 +25,9 @@ from backscatter.verdict.words import end_text
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from backscatter.cli.local import Captures
     from backscatter.cli.source import Source
+    from backscatter.flow.build import Built
     from backscatter.flow.filter import Filter
 
 COLUMNS = (
@@ -88,7 +92,7 @@ def flows(
         found = sources(captures, speaker, stack)
         if summary:
             sums = Sums(wanted)
-            _print_totals(sums.totals(read_captures(found, speaker, sums.add)), as_json=as_json)
+            _print_totals(sums.totals(read_captures(found, speaker, sums)), as_json=as_json)
         else:
             _print_flows(_wanted_of(found, wanted, speaker), as_json=as_json)
     click.get_current_context().exit(speaker.exit_code)
@@ -98,9 +102,33 @@ def _wanted_of(found: Sequence[Source], wanted: Filter, speaker: Speaker) -> Flo
     """The flows of the files that a filter leaves; the others go as soon as they are over."""
     if wanted.is_empty:
         return read_captures(found, speaker).table()
-    kept: list[FlowTable] = []
-    read_captures(found, speaker, lambda table: kept.append(table.select(wanted.flows(table))))
-    return FlowTable.joined(kept)
+    kept = _Kept(wanted)
+    return kept.table(read_captures(found, speaker, kept))
+
+
+class _Kept:
+    """The flows that a filter leaves."""
+
+    def __init__(self, wanted: Filter) -> None:
+        self._wanted = wanted
+        self._kept: dict[str, list[Built]] = {}
+
+    def part(self, table: FlowTable, _parts: int) -> Built:
+        """Those of some flows."""
+        kept = table.select(self._wanted.flows(table))
+        return kept.rows, kept.quotes
+
+    def add(self, sensor: str, part: Built) -> None:
+        """Keep them."""
+        self._kept.setdefault(sensor, []).append(part)
+
+    def table(self, read: Captures) -> FlowTable:
+        """All of them, ordered by start."""
+        tables = []
+        for sensor in read.sensors:
+            rows, quotes = in_order(self._kept[sensor.sensor])
+            tables.append(replace(sensor.table, rows=rows, quotes=quotes))
+        return FlowTable.joined(tables)
 
 
 def _print_flows(kept: FlowTable, *, as_json: bool) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from backscatter.cli.source import Source
     from backscatter.cli.terminal import Speaker
     from backscatter.flow.census import Census
-    from backscatter.flow.read import PieceRead, SensorFlows, Take
+    from backscatter.flow.read import PieceRead, SensorFlows, Sink
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,19 +67,19 @@ class Captures:
         return TableScene(self.sensors)
 
 
-def read_captures(found: Sequence[Source], speaker: Speaker, take: Take | None = None) -> Captures:
+def read_captures(found: Sequence[Source], speaker: Speaker, sink: Sink | None = None) -> Captures:
     """Read what is a capture of the files found; tell `speaker` what is none, and what of the others is damaged.
 
-    With `take`, flows are given to it as they end, as `read_sensor` does, and none are kept. Raises Failure where there
+    With `sink`, flows are given to it as they end, as `read_sensor` does, and none are kept. Raises Failure where there
     is no capture at all.
     """
     with Meter("reading captures", sum(source.size for source in found)) as meter:
         if len(found) == 1:
-            return _alone(found[0], speaker, meter, take)
-        return _together(found, speaker, meter, take)
+            return _alone(found[0], speaker, meter, sink)
+        return _together(found, speaker, meter, sink)
 
 
-def _alone(source: Source, speaker: Speaker, meter: Meter, take: Take | None) -> Captures:
+def _alone(source: Source, speaker: Speaker, meter: Meter, sink: Sink | None) -> Captures:
     """One file is one sensor: its packets are flows as soon as they are read, and take no room besides."""
     try:
         stream = source.open()
@@ -87,7 +87,7 @@ def _alone(source: Source, speaker: Speaker, meter: Meter, take: Take | None) ->
             source.name,
             [Piece(source.name, lambda: stream)],
             progress=lambda _: meter.at(stream.tell()),
-            take=take,
+            sink=sink,
             processes=cores(),
         )
     except OSError as error:
@@ -101,7 +101,7 @@ def _alone(source: Source, speaker: Speaker, meter: Meter, take: Take | None) ->
     return Captures({source.name: file}, (replace(sensor, pieces=()),))
 
 
-def _together(found: Sequence[Source], speaker: Speaker, meter: Meter, take: Take | None) -> Captures:
+def _together(found: Sequence[Source], speaker: Speaker, meter: Meter, sink: Sink | None) -> Captures:
     """Which files are pieces of one sensor shows when all of them are read."""
     decoder = Decoder()
     files: dict[str, File] = {}
@@ -121,7 +121,7 @@ def _together(found: Sequence[Source], speaker: Speaker, meter: Meter, take: Tak
     sensors = []
     for group in group_sensors([piece.span for piece in pieces]):
         of_sensor = [pieces[index] for index in group]
-        sensor = sensor_flows(of_sensor[0].name, of_sensor, decoder, take, cores())
+        sensor = sensor_flows(of_sensor[0].name, of_sensor, decoder, sink, cores())
         _told_late(sensor, speaker)
         sensors.append(replace(sensor, pieces=()))  # flows are built: their packets may go
     return Captures(files, tuple(sensors))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -10,17 +9,15 @@ import numpy as np
 
 from backscatter.flow.builder import in_order
 from backscatter.flow.record import rfc3339
+from backscatter.flow.table import FlowTable
 from backscatter.store.cost import Cost
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
     from backscatter.cli.local import Captures
     from backscatter.flow.filter import Filter
     from backscatter.flow.read import SensorFlows
-    from backscatter.flow.table import FlowTable
 
 #: Flows of a sensor that are packed to tell what storing costs. Of more, a sample spread over the capture is.
 PACKED = 1 << 15
@@ -28,8 +25,21 @@ PACKED = 1 << 15
 #: Stretches of flows that each table of a sample is made of, before it is thinned out.
 STRETCHES = 64
 
+#: How many times as many flows as are likely to be kept of a table it may contribute before it is thinned out.
+_SPARE = 4
+
 #: Items that list a capture, whatever its flows.
 _LISTING = 2
+
+
+class Part(NamedTuple):
+    """What some flows add up to: those that are wanted, their packets and times; and a sample of all of them."""
+
+    flows: int
+    packets: int
+    start: int
+    end: int
+    sample: Thinned
 
 
 class Sums:
@@ -39,18 +49,24 @@ class Sums:
         self._wanted = wanted
         self._flows = self._packets = 0
         self._start, self._end = np.iinfo(np.int64).max, np.iinfo(np.int64).min
-        self._samples: dict[str, Sample] = defaultdict(Sample)
+        self._samples: dict[str, Sample] = {}
 
-    def add(self, table: FlowTable) -> None:
-        """Take more flows; nothing of the table is kept, but for a copied sample."""
-        self._samples[table.sensors[0]].add(table)
+    def part(self, table: FlowTable, parts: int) -> Part:
+        """What some flows of a sensor add up to; nothing of the table is kept, but for a copied sample."""
+        sample = self._samples.get(table.sensors[0], Sample()).part(table, parts)
         kept = table if self._wanted.is_empty else table.select(self._wanted.flows(table))
         rows = kept.rows
-        if len(rows):
-            self._flows += len(rows)
-            self._packets += int(rows["src_packets"].sum() + rows["dst_packets"].sum())
-            self._start = min(self._start, int(rows["start"].min()))
-            self._end = max(self._end, int(rows["end"].max()))
+        if not len(rows):
+            return Part(0, 0, self._start, self._end, sample)
+        packets = int(rows["src_packets"].sum() + rows["dst_packets"].sum())
+        return Part(len(rows), packets, int(rows["start"].min()), int(rows["end"].max()), sample)
+
+    def add(self, sensor: str, part: Part) -> None:
+        """Count more flows."""
+        self._samples.setdefault(sensor, Sample()).add(part.sample)
+        self._flows += part.flows
+        self._packets += part.packets
+        self._start, self._end = min(self._start, part.start), max(self._end, part.end)
 
     def totals(self, read: Captures) -> dict[str, Any]:
         """The summary of the captures whose flows were taken."""
@@ -75,7 +91,7 @@ class Sums:
 
     def _store(self, read: Captures) -> dict[str, int | bool]:
         """What ingest would write for these files, filtered or not."""
-        costs = [self._samples[sensor.sensor].cost(sensor) for sensor in read.sensors]
+        costs = [self._samples.get(sensor.sensor, Sample()).cost(sensor) for sensor in read.sensors]
         return {
             "items": sum(cost["items"] for cost, _ in costs),
             "bytes": sum(cost["bytes"] for cost, _ in costs),
@@ -84,12 +100,38 @@ class Sums:
         }
 
 
-class _Kept(NamedTuple):
-    """A table that was taken: its number, and the stretch that each of its flows lies in."""
+def _stretches(start: NDArray[np.int64], edges: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The stretch that each flow lies in. Those that begin at once where several stretches end are shared out."""
+    first, behind = (np.searchsorted(start, start, side) for side in ("left", "right"))
+    lowest, beyond = (np.searchsorted(edges, start, side) for side in ("left", "right"))
+    stretch: NDArray[np.int64] = lowest + (np.arange(len(start)) - first) * (beyond - lowest) // (behind - first)
+    return stretch
 
-    number: int
+
+class Thinned(NamedTuple):
+    """Some of the flows of a table.
+
+    seen     how many it had
+    edges    where its stretches end (ns)
+    every    only one in so many stretches is there
+    stretch  which of them each flow lies in
+    rows, quotes  of these flows
+    """
+
+    seen: int
+    edges: NDArray[np.int64]
+    every: int
     stretch: NDArray[np.int64]
-    table: FlowTable
+    rows: NDArray[np.void]
+    quotes: NDArray[np.void]
+
+    def only(self, every: int) -> Thinned:
+        """One in so many stretches of it."""
+        if every <= self.every:
+            return self
+        some = np.flatnonzero(self.stretch % every == 0)
+        kept = replace(FlowTable.empty(), rows=self.rows, quotes=self.quotes).select(some)
+        return Thinned(self.seen, self.edges, every, self.stretch[some], kept.rows, kept.quotes)
 
 
 class Sample:
@@ -100,42 +142,49 @@ class Sample:
     """
 
     def __init__(self) -> None:
-        self._seen = self._tables = self._held = 0
+        self._seen = self._tables = 0
         self._every_stretch = self._every_table = 1
         self._edges = np.zeros(0, np.int64)  # where stretches end (ns)
-        self._kept: list[_Kept] = []
+        self._kept: list[tuple[int, Thinned]] = []  # with the numbers of their tables
 
-    def add(self, table: FlowTable) -> None:
-        """Take more flows; those that are kept are copied."""
-        if not len(table):
+    def part(self, table: FlowTable, parts: int) -> Thinned:
+        """What is to be added of a table, one of so many over the same time: a few times what is likely to be kept."""
+        start, edges = table.rows["start"], self._edges
+        if len(start) and (not len(edges) or start[0] > edges[-1]):
+            edges = start[np.arange(1, STRETCHES + 1) * len(start) // STRETCHES - 1]
+        part = Thinned(len(table), edges, 1, _stretches(start, edges), table.rows, table.quotes)
+        every = self._every_stretch
+        while np.count_nonzero(part.stretch % every == 0) > _SPARE * PACKED // parts and every < STRETCHES:
+            every *= 2
+        return part.only(every)
+
+    def add(self, part: Thinned) -> None:
+        """Take more flows."""
+        if not part.seen:
             return
-        self._seen += len(table)
-        self._keep([_Kept(self._tables, self._stretches(table.rows["start"]), table)])
+        self._seen += part.seen
+        self._edges = part.edges
+        if self._tables % self._every_table == 0:
+            self._kept.append((self._tables, part))
         self._tables += 1
+        self._every_stretch = max(self._every_stretch, part.every)
+        self._thin()
         while self._held > PACKED and (self._every_stretch < STRETCHES or len(self._kept) > 1):
             if self._every_stretch < STRETCHES:
                 self._every_stretch *= 2
             else:
                 self._every_table *= 2
-            before, self._kept, self._held = self._kept, [], 0
-            self._keep(before)
+            self._thin()
 
-    def _stretches(self, start: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The stretch that each flow lies in. Those that begin at once where several stretches end are shared out."""
-        if not len(self._edges) or start[0] > self._edges[-1]:
-            self._edges = start[np.arange(1, STRETCHES + 1) * len(start) // STRETCHES - 1]
-        first, behind = (np.searchsorted(start, start, side) for side in ("left", "right"))
-        lowest, beyond = (np.searchsorted(self._edges, start, side) for side in ("left", "right"))
-        stretch: NDArray[np.int64] = lowest + (np.arange(len(start)) - first) * (beyond - lowest) // (behind - first)
-        return stretch
+    @property
+    def _held(self) -> int:
+        return sum(len(part.rows) for _, part in self._kept)
 
-    def _keep(self, tables: Sequence[_Kept]) -> None:
+    def _thin(self) -> None:
         """Keep every so manieth stretch of every so manieth table."""
-        for number, stretch, table in tables:
-            if number % self._every_table == 0:
-                some = np.flatnonzero(stretch % self._every_stretch == 0)
-                self._kept.append(_Kept(number, stretch[some], table.select(some)))
-                self._held += len(some)
+        self._kept = [
+            (number, part.only(self._every_stretch)) for number, part in self._kept if number % self._every_table == 0
+        ]
 
     def cost(self, sensor: SensorFlows) -> tuple[Cost, bool]:
         """What storing all flows of the sensor costs, by packing those that were kept; and whether some were not."""
@@ -143,8 +192,8 @@ class Sample:
 
         table = sensor.table
         if self._kept:
-            rows, quotes = in_order([(kept.table.rows, kept.table.quotes) for kept in self._kept])
-            table = replace(self._kept[-1].table, rows=rows, quotes=quotes)  # the last one has all the names
+            rows, quotes = in_order([(part.rows, part.quotes) for _, part in self._kept])
+            table = replace(table, rows=rows, quotes=quotes)
         cost, share = store_cost(table, *sensor.censuses), self._seen / max(len(table), 1)
         if len(table) == self._seen:
             return cost, False

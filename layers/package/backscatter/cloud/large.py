@@ -316,7 +316,7 @@ class Job:
         total = whole(plan, ranges, self._tail)
         losses = PartLosses()
         for part in sorted(stored):
-            losses.join(stored[part].losses)
+            losses.join(PartLosses.from_json(stored[part].losses))
         listed = Listed(
             total.tally.packets,
             sum(part.flows for part in stored.values()),

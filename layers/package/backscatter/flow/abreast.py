@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
 import numpy as np
 
-from backscatter.capture.limits import Limits
 from backscatter.capture.ranges import Stretch, guessed_right, guessing, same_section
 from backscatter.decode.fragments import Fragments
-from backscatter.flow.cores import Errand, may_fork
+from backscatter.flow.cores import Helper, may_fork
 from backscatter.flow.ranges import RangeTally
 
 if TYPE_CHECKING:
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from backscatter.capture.limits import Limits
     from backscatter.capture.reader import Reader, Standing
     from backscatter.capture.record import RecordBlock
     from backscatter.decode.columns import Names
@@ -78,42 +78,41 @@ class Abreast:
             if step < LEAST_STRETCH or self._size > self._limits.expanded_bytes or not may_fork():
                 yield from reader.blocks()
                 return
-            errands = [
-                self._errand(number, standing, step, decoder, builder.aside(number))
+            helpers = [
+                self._helper(number, standing, step, decoder, builder.aside(number))
                 for number in range(1, self._processes)
             ]
             try:
                 yield from reader.blocks(standing.at + step)
-                for number, errand in enumerate(errands, 1):
+                for number, helper in enumerate(helpers, 1):
                     if reader.standing is None:
                         return
-                    told = errand.done() if errand else None
+                    told = helper.next() if helper else None
                     if told and self._joins(told, standing, decoder):
                         self._join(told, number, decoder, tally, builder)
                     else:
                         yield from reader.blocks(standing.at + (number + 1) * step)
             finally:
-                for errand in errands:
-                    if errand:
-                        errand.drop()
+                for helper in helpers:
+                    if helper:
+                        helper.end()
 
-    def _errand(
+    def _helper(
         self, number: int, standing: Standing, step: int, decoder: Decoder, aside: Aside
-    ) -> Errand[_Told | None] | None:
+    ) -> Helper[_Told] | None:
         """Somebody who reads the stretch of that number behind `standing`; None where the system has no room for it."""
         begin = standing.at + number * step
         try:
-            return Errand(lambda: self._read(begin, begin + step, standing.walker, decoder, aside))
+            return Helper(self._read(begin, begin + step, standing.walker, decoder, aside))
         except OSError:
             return None
 
     def _read(
         self, begin: int, until: int, walker: Mapping[str, Any] | None, decoder: Decoder, aside: Aside
-    ) -> _Told | None:
-        """Read a stretch; None where it is out of the ordinary."""
-        reader = guessing(
-            Stretch(self._file, begin), begin, self._reader.name, self._reader.layout, walker, self._limits
-        )
+    ) -> Iterator[_Told]:
+        """Read a stretch; nothing comes of one that is out of the ordinary."""
+        stream = cast("BinaryIO", Stretch(self._file, begin))
+        reader = guessing(stream, begin, self._reader.name, self._reader.layout, walker, self._limits)
         decoder.fragments = Fragments()
         tally = RangeTally()
         first: int | None = None
@@ -124,15 +123,15 @@ class Abreast:
             tally.add(packets)
             aside.add(packets)
             if reader.damage:
-                return None
+                return
         standing, missed_more = reader.standing, decoder.fragments.missed_more
         if reader.damage or reader.begin is None or first is None or standing is None or missed_more:
-            return None
+            return
         if walker and not same_section(walker, standing.walker or {}):
-            return None
+            return
         scopes, tunnels = decoder.scopes.values, decoder.tunnels.values
         fragments, share = decoder.fragments, aside.share()
-        return _Told(reader.begin, first, standing, reader.drops, tally, fragments, scopes, tunnels, share)
+        yield _Told(reader.begin, first, standing, reader.drops, tally, fragments, scopes, tunnels, share)
 
     def _joins(self, told: _Told, before: Standing, decoder: Decoder) -> bool:
         """Whether a stretch goes on where this reader stands; it was read with what was known at `before`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -46,6 +46,8 @@ _SAMPLE = 64
 
 
 _LONG_AGO = np.iinfo(np.int64).min
+
+_NOTHING = Held.joined(())
 
 
 class Coming:
@@ -113,15 +115,15 @@ class FlowBuilder:
 
     Packets are gathered in lots, and those of more than a lot wait on disk (`backscatter.flow.piles`): memory is that
     of some lots and piles, whatever the batch. `take` is given the flows that are over, some at a time, each time in
-    the order of their start. The last ones are built by as many as `processes`.
-
-    late  packets that came further behind than REORDERING: their flows may have been cut
+    the order of their start. They are built by as many as `processes`, whichever of them then asks `part` what is to
+    be given to `take` in place of these flows; it is told in how many parts flows come this time.
     """
 
     def __init__(
         self,
-        take: Callable[[Built], object],
+        take: Callable[[Any], object],
         *,
+        part: Callable[[Built, int], Any] = lambda built, _: built,
         reordering: int = REORDERING,
         batch: int = BATCH,
         brief: int = BRIEF,
@@ -129,6 +131,7 @@ class FlowBuilder:
         processes: int = 1,
     ) -> None:
         self._take = take
+        self._part = part
         self._brief = brief
         self._reordering = reordering
         self._batch = batch
@@ -141,7 +144,12 @@ class FlowBuilder:
         self._fresh = Coming()  # and those that came since
         self._settled_to = _LONG_AGO
         self._latest = _LONG_AGO
-        self.late = 0
+        self._late = 0
+
+    @property
+    def late(self) -> int:
+        """Packets that came further behind than REORDERING: their flows may have been cut."""
+        return self._late + self._fresh.late
 
     def add(self, packets: Packets) -> None:
         """Take more packets; gives away flows that are over, every batch."""
@@ -200,37 +208,34 @@ class FlowBuilder:
 
     def _build(self, settled_to: int | None) -> None:
         """Give away the flows that are over by then, all for None, and hold on to the packets of the others."""
-        self.late += self._fresh.late
+        self._late += self._fresh.late
         self._held, self._fresh = 0, Coming()
         if self._piles is None:
             packets, self._gathered, self._waiting = Held.joined(self._gathered), [], 0
-            built, held = self._built(packets, settled_to)
-            self._take(built)
+            made, held = self._built(packets, settled_to, 1)
+            self._take(made)
             self._held = len(held)
             self._gather(held)
             return
         piles, self._piles = self._piles, Piles(lot=self._lot)
         piles.write()
-
-        if settled_to is None:
-            for built in over(piles.groups(), lambda some: self._built(piles.take(some), None)[0], self._processes):
-                self._take(built)
-            return
-        for some in piles.groups():
-            built, held = self._built(piles.take(some), settled_to)
-            self._take(built)
+        groups = piles.groups()
+        for made, held in over(
+            groups, lambda some: self._built(piles.take(some), settled_to, len(groups)), self._processes
+        ):
+            self._take(made)
             self._held += len(held)
             self._piles.deal(held)
 
-    def _built(self, packets: Held, settled_to: int | None) -> tuple[Built, Held]:
-        """The flows that are over by then, and what has to be known of the others."""
+    def _built(self, packets: Held, settled_to: int | None, parts: int) -> tuple[Any, Held]:
+        """What is to be taken of the flows that are over by then, and what has to be known of the others."""
         traffic = conversations(packets, packets.settled)
         if settled_to is None:
-            return flow_rows(packets, traffic), Held.joined(())
+            return self._part(flow_rows(packets, traffic), parts), _NOTHING
         live = _may_go_on(packets, traffic, settled_to)
-        built = flow_rows(packets, traffic.only(~live))
+        made = self._part(flow_rows(packets, traffic.only(~live)), parts)
         packets.settled |= packets["time"] < settled_to
-        return built, _condensed(packets, traffic.only(live), self._brief)
+        return made, _condensed(packets, traffic.only(live), self._brief)
 
 
 def in_order(parts: list[Built]) -> Built:
@@ -307,7 +312,7 @@ def _condensed(packets: Held, traffic: Traffic, brief: int) -> Held:
             absorb(packets, some, keep)
             kept.append(np.stack((some.pos[keep], some.packet[keep])))
     if not kept:
-        return Held.joined(())
+        return _NOTHING
     pos, packet = np.concatenate(kept, axis=1)
     return packets.only(packet[np.argsort(pos)])
 

@@ -236,6 +236,15 @@ class Losses:
         if owners:
             self._add_slices(start // SLICE, end // SLICE, owners, owner, counts)
 
+    def join(self, others: Losses) -> None:
+        """Count what was counted elsewhere."""
+        for at, pair in others._sums.items():
+            self._sums[at] = self._sums.get(at, 0) + pair
+        for at, slices in others._slices.items():
+            told = self._slices.setdefault(at, {})
+            for time, pair in slices.items():
+                told[time] = told.get(time, 0) + pair
+
     def _add_slices(
         self,
         begin: NDArray[np.int64],

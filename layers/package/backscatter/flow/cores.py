@@ -1,7 +1,7 @@
 """Work on several cores: forked processes do some of it, and what they made comes back through pipes.
 
 Threads would not do it. NumPy lets others run for the microseconds of one call at a time; on two cores they took half
-as much CPU again to be a tenth faster. A process shares nothing but what was there when it was forked: the packets.
+as much CPU again to be a tenth faster. A process shares nothing but what was there when it was forked.
 """
 
 from __future__ import annotations
@@ -11,28 +11,24 @@ import pickle
 import signal
 import struct
 import threading
-from io import FileIO
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
-
-from backscatter.flow.table import FLOW, FLOW_QUOTE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
-    from backscatter.flow.build import Built
-
 R = TypeVar("R")
 S = TypeVar("S")
 
-#: Fewer parts than this are done sooner than a process has begun.
+#: Fewer parts than this for each process are done sooner than it has begun.
 WORTH = 8
 
-#: What is sent before the rows of a part: how many rows, and quotes.
-_COUNTS = struct.Struct("=QQ")
+#: What is sent before all else: how many bytes something has as a pickle, and how many arrays lie beside it.
+_HEAD = struct.Struct("=QQ")
+_LENGTH = struct.Struct("=Q")
 
 
 def cores() -> int:
@@ -45,141 +41,107 @@ def may_fork() -> bool:
     return hasattr(os, "fork") and threading.active_count() == 1
 
 
-class Errand(Generic[R]):
-    """Something that a forked process does meanwhile."""
-
-    def __init__(self, work: Callable[[], R]) -> None:
-        """Raises OSError where the system has no room for the process."""
-        self._process, pipe = _forked(lambda pipe: _send_whole(pipe, pickle.dumps(work(), pickle.HIGHEST_PROTOCOL)))
-        self._pipe: FileIO | None = FileIO(pipe)
-
-    def done(self) -> R | None:
-        """What it made, once it has ended; None if it has come to grief."""
-        assert self._pipe is not None
-        with self._pipe as pipe:
-            data = pipe.read()
-        self._pipe = None
-        _, status = os.waitpid(self._process, 0)
-        made: R | None = None
-        if not status:
-            made = pickle.loads(data)  # noqa: S301 - our own process wrote it, and wrote it whole
-        return made
-
-    def drop(self) -> None:
-        """Nobody wants it any more; does nothing where it is done."""
-        if self._pipe is not None:
-            os.kill(self._process, signal.SIGKILL)
-            self.done()
-
-
-def over(parts: Sequence[S], work: Callable[[S], Built], processes: int = 1) -> Iterator[Built]:
+def over(parts: Sequence[S], work: Callable[[S], R], processes: int = 1) -> Iterator[R]:
     """What `work` makes of each part, in order; by so many processes at most, if there is enough to do.
 
-    What a process that was forked could not do is done here, so that errors are this process's own. A process with
-    threads is not forked.
+    The first part is always done here, before there are others: they know what came of it. What a process could not do
+    that was forked is done here too, so that errors are this process's own. A process with threads is not forked.
     """
-    helpers = _helpers(parts, work, min(processes, len(parts) // WORTH) if may_fork() else 1)
+    for part in parts[:1]:
+        yield work(part)
+    rest = parts[1:]
+    helpers = _helpers(rest, work, min(processes, len(rest) // WORTH) if may_fork() else 1)
     try:
-        for number, part in enumerate(parts):
+        for number, part in enumerate(rest):
             turn = number % (len(helpers) + 1)
-            built = helpers[turn - 1].next() if turn else None
-            yield work(part) if built is None else built
+            made = helpers[turn - 1].next() if turn else None
+            yield work(part) if made is None else made
     finally:
-        _end(helpers)
+        for helper in helpers:
+            helper.end()
 
 
-def _helpers(parts: Sequence[S], work: Callable[[S], Built], count: int) -> list[_Helper]:
+def _helpers(parts: Sequence[S], work: Callable[[S], R], count: int) -> list[Helper[R]]:
     """The other ones of `count` processes; none where the system has no room for one of them."""
-    helpers: list[_Helper] = []
+    helpers: list[Helper[R]] = []
     try:
         # those that were forked before one that cannot be are in the list then
-        helpers.extend(_Helper(parts[number::count], work) for number in range(1, count))
+        helpers.extend(Helper(map(work, parts[number::count])) for number in range(1, count))
     except OSError:
-        _end(helpers)
+        for helper in helpers:
+            helper.end()
         return []
     return helpers
 
 
-def _end(helpers: Sequence[_Helper]) -> None:
-    """Let them go; those still at work end when they want to send the next part.
+class Helper(Generic[R]):
+    """A forked process that makes something, one after the other: what can be pickled, but None."""
 
-    Each holds the pipes of those forked before it, which are closed only when it has ended: none is waited for until
-    all of ours are closed.
-    """
-    for helper in helpers:
-        helper.close()
-    for helper in helpers:
-        helper.wait()
+    def __init__(self, made: Iterable[R]) -> None:
+        """Raises OSError where the system has no room for it."""
+        self._pipe, sending = os.pipe()
+        try:
+            self._process = os.fork()
+        except OSError:
+            os.close(self._pipe)
+            os.close(sending)
+            raise
+        if not self._process:
+            os.close(self._pipe)
+            try:
+                for one in made:
+                    _send(sending, one)
+            finally:
+                os._exit(0)  # without a word, whatever happened: what it was to do is done by others
+        os.close(sending)
 
-
-class _Helper:
-    """A process that does some parts."""
-
-    def __init__(self, parts: Iterable[S], work: Callable[[S], Built]) -> None:
-        self._process, self._pipe = _forked(lambda pipe: _send_all(pipe, map(work, parts)))
-
-    def next(self) -> Built | None:
-        """What it made of its next part; None if it has come to grief."""
-        counts = np.zeros(_COUNTS.size, np.uint8)
-        if not self._fill(counts):
+    def next(self) -> R | None:
+        """What it made next; None if it has come to grief, or to its end."""
+        head = self._received(_HEAD.size)
+        if head is None:
             return None
-        rows, quotes = (
-            np.empty(count, form) for count, form in zip(_COUNTS.unpack(counts.data), (FLOW, FLOW_QUOTE), strict=True)
-        )
-        return (rows, quotes) if self._fill(rows) and self._fill(quotes) else None
+        size, count = _HEAD.unpack(head.data)
+        # arrays take the memory that they are received into for their own
+        told, arrays = self._received(size), [self._array() for _ in range(count)]
+        if told is None or not all(array is not None for array in arrays):
+            return None
+        made: R = pickle.loads(told.data, buffers=arrays)  # noqa: S301 - our own process wrote it
+        return made
 
-    def close(self) -> None:
-        """Receive no more."""
+    def end(self) -> None:
+        """Nobody wants any more of it."""
         os.close(self._pipe)
-
-    def wait(self) -> None:
-        """Wait for its end."""
+        os.kill(self._process, signal.SIGKILL)
         os.waitpid(self._process, 0)
 
-    def _fill(self, table: NDArray[np.generic]) -> bool:
-        """Receive a table; whether there was as much."""
-        left = table.view(np.uint8).data
+    def _array(self) -> NDArray[np.uint8] | None:
+        length = self._received(_LENGTH.size)
+        return None if length is None else self._received(*_LENGTH.unpack(length.data))
+
+    def _received(self, size: int) -> NDArray[np.uint8] | None:
+        """So many bytes; None if there are not as many."""
+        octets = np.empty(size, np.uint8)
+        left = octets.data
         while left:
             got = os.readv(self._pipe, [left])
             if not got:
-                return False
+                return None
             left = left[got:]
-        return True
+        return octets
 
 
-def _forked(send: Callable[[int], None]) -> tuple[int, int]:
-    """A process that sends something through the pipe that it is given, and ours to receive it from.
-
-    It ends without a word, whatever happens: with 0 if all was sent. Raises OSError where there is no room for it.
-    """
-    pipe, sending = os.pipe()
-    try:
-        process = os.fork()
-    except OSError:
-        os.close(pipe)
-        os.close(sending)
-        raise
-    if not process:
-        os.close(pipe)
-        status = 1
-        try:
-            send(sending)
-            status = 0
-        finally:
-            os._exit(status)
-    os.close(sending)
-    return process, pipe
+def _send(pipe: int, made: object) -> None:
+    arrays: list[pickle.PickleBuffer] = []
+    told = pickle.dumps(made, pickle.HIGHEST_PROTOCOL, buffer_callback=arrays.append)
+    _send_all(pipe, _HEAD.pack(len(told), len(arrays)))
+    _send_all(pipe, told)
+    for array in arrays:
+        with array.raw() as octets:
+            _send_all(pipe, _LENGTH.pack(len(octets)))
+            _send_all(pipe, octets)
 
 
-def _send_all(pipe: int, made: Iterable[Built]) -> None:
-    """Send parts, one behind the other."""
-    for rows, quotes in made:
-        _send_whole(pipe, _COUNTS.pack(len(rows), len(quotes)))
-        _send_whole(pipe, rows.view(np.uint8).data)
-        _send_whole(pipe, quotes.view(np.uint8).data)
-
-
-def _send_whole(pipe: int, data: bytes | memoryview) -> None:
+def _send_all(pipe: int, data: bytes | memoryview) -> None:
     left = memoryview(data)
     while left:
         left = left[os.write(pipe, left) :]

@@ -99,7 +99,7 @@ class RangeTally(Tally):
         self._last[here] = np.maximum(self._last[here], behind._last[present])
 
     def _join_gaps(self, behind: RangeTally) -> None:
-        mine, other = (np.concatenate([np.zeros(0, np.int64), *tally._gaps]) for tally in (self, behind))
+        mine, other = (np.concatenate([np.zeros(0, np.int64), *gaps]) for gaps in (self._gaps, behind._gaps))
         # of the one that was thinned out less as many are left out as of the other
         every = max(self._every, behind._every)
         between = np.zeros(0, np.int64)
@@ -115,7 +115,7 @@ class RangeTally(Tally):
 
 
 class PartLosses(Losses):
-    """Losses of the flows of one piece that are built part by part, by scope: they can be written down and joined."""
+    """Losses of some flows of one piece, by scope: they can be written down."""
 
     def to_json(self) -> dict[str, Any]:
         """Everything, as plain JSON."""
@@ -129,14 +129,15 @@ class PartLosses(Losses):
             ],
         }
 
-    def join(self, told: Mapping[str, Any]) -> None:
-        """Count what `to_json` told of other flows."""
-        for scope, *pair in told["sums"]:
-            self._sums[0, scope] = self._sums.get((0, scope), 0) + np.array(pair, np.int64)
-        for scope, slices in told["slices"]:
-            mine = self._slices.setdefault((0, scope), {})
-            for time, *pair in slices:
-                mine[time] = mine.get(time, 0) + np.array(pair, np.int64)
+    @classmethod
+    def from_json(cls, told: Mapping[str, Any]) -> PartLosses:
+        """What `to_json` told."""
+        losses = cls()
+        losses._sums = {(0, scope): np.array(pair, np.int64) for scope, *pair in told["sums"]}
+        losses._slices = {
+            (0, scope): {time: np.array(pair, np.int64) for time, *pair in slices} for scope, slices in told["slices"]
+        }
+        return losses
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from io import BufferedReader, FileIO
-from typing import TYPE_CHECKING, BinaryIO, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 import numpy as np
 
@@ -36,11 +36,17 @@ if TYPE_CHECKING:
 #: so at a rotation a few of them cross.
 ROTATION_SLACK = 10_000_000
 
-
-#: Takes flows of one sensor, some at a time.
-Take: TypeAlias = "Callable[[FlowTable], None]"
-
 _NOTHING = np.zeros(0, FLOW), np.zeros(0, FLOW_QUOTE)
+
+
+class Sink(Protocol):
+    """Takes flows as they end, some at a time, each time in the order of their start."""
+
+    def part(self, table: FlowTable, parts: int, /) -> Any:
+        """What it wants of some flows that come in so many parts; it changes nothing: other processes may be asked."""
+
+    def add(self, sensor: str, part: Any, /) -> None:
+        """Take what was wanted of flows of a sensor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,10 +174,10 @@ def _ahead(reader: Reader) -> Iterator[RecordBlock]:
 
 
 def sensor_flows(
-    sensor: str, pieces: Sequence[PieceRead], decoder: Decoder, take: Take | None = None, processes: int = 1
+    sensor: str, pieces: Sequence[PieceRead], decoder: Decoder, sink: Sink | None = None, processes: int = 1
 ) -> SensorFlows:
     """Flows and censuses of pieces that one decoder decoded, in one pass over them. The rest as `read_sensor`."""
-    flows = _Flows(sensor, [piece.name for piece in pieces], decoder, take, processes)
+    flows = _Flows(sensor, [piece.name for piece in pieces], decoder, sink, processes)
     for number, piece in enumerate(pieces):
         for table in piece.tables:
             flows.add(table, number)
@@ -183,7 +189,7 @@ def read_sensor(
     pieces: Sequence[Piece],
     limits: Limits | None = None,
     progress: Callable[[int], None] | None = None,
-    take: Take | None = None,
+    sink: Sink | None = None,
     processes: int = 1,
 ) -> SensorFlows:
     """The whole way from bytes to flows, for the captures of one sensor in the order of time.
@@ -192,12 +198,12 @@ def read_sensor(
     is called with the bytes of expanded stream read so far, over all pieces. Packets are dropped on the way: see
     `backscatter.flow.builder`.
 
-    With `take`, flows are given to it as soon as they are over, so that they need no room together: the table of what
-    is returned is empty. Each table that it is given is ordered by start. Flows are built by as many as `processes`, if
-    there are many: they are forked, so a process that has threads goes without.
+    With `sink`, flows are given to it as soon as they are over, so that they need no room together: the table of what
+    is returned has names but no rows. A plain file is read, and flows are built, by as many as `processes`, if there is
+    much of it: they are forked, so a process that has threads goes without.
     """
     decoder = Decoder()
-    flows = _Flows(sensor, [piece.name for piece in pieces], decoder, take, processes)
+    flows = _Flows(sensor, [piece.name for piece in pieces], decoder, sink, processes)
     read: list[PieceRead] = []
     before = 0
     for number, piece in enumerate(pieces):
@@ -211,12 +217,12 @@ def read_sensor(
 class _Flows:
     """Flows of one sensor as they are finished, with what they say of loss."""
 
-    def __init__(self, sensor: str, pieces: Sequence[str], decoder: Decoder, take: Take | None, processes: int) -> None:
+    def __init__(self, sensor: str, pieces: Sequence[str], decoder: Decoder, sink: Sink | None, processes: int) -> None:
         self._sensor, self._pieces, self._decoder = sensor, tuple(pieces) or ("",), decoder
         self._losses = Losses()
         self._built: list[Built] = []
-        self._take = take
-        self._builder = FlowBuilder(self._keep, processes=processes)
+        self._sink = sink
+        self._builder = FlowBuilder(self._keep, part=self._part, processes=processes)
 
     def add(self, packets: Packets, number: int) -> None:
         """Take packets of a piece with a number."""
@@ -249,12 +255,18 @@ class _Flows:
         without_packets = tuple(replace(piece, tables=()) for piece in pieces)
         return SensorFlows(self._sensor, table, censuses, without_packets, self._builder.late)
 
-    def _keep(self, built: Built) -> None:
-        self._losses.add(built[0])
-        if self._take:
-            self._take(self._table(*built))
+    def _part(self, built: Built, parts: int) -> tuple[Losses, Any]:
+        losses = Losses()
+        losses.add(built[0])
+        return losses, self._sink.part(self._table(*built), parts) if self._sink else built
+
+    def _keep(self, made: tuple[Losses, Any]) -> None:
+        losses, part = made
+        self._losses.join(losses)
+        if self._sink:
+            self._sink.add(self._sensor, part)
         else:
-            self._built.append(built)
+            self._built.append(part)
 
     def _table(self, rows: NDArray[np.void], quotes: NDArray[np.void]) -> FlowTable:
         scopes, tunnels = self._decoder.scopes.values, self._decoder.tunnels.values

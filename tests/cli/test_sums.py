@@ -25,4 +25,4 @@ def test_a_sample_is_even_and_bounded_however_unevenly_flows_begin(monkeypatch, 
         assert sum(len(part.rows) for _, part in sample._kept) <= 500
     lengths = [len(part.rows) for _, part in sample._kept]
     assert max(lengths) <= 2 * min(lengths)
-    assert sum(lengths) >= 200
+    assert sum(lengths) >= 125

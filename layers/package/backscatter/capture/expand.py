@@ -284,6 +284,7 @@ class Expanded:
         self._stream.seek(position)
         self._looked = self._input = b""
         self._taken = self._out = self.position = position
+        self._ended = False  # it may have been read ahead to its end
 
     def skip(self, size: int) -> int:
         """Reads `size` bytes away, piece by piece; how many there were."""

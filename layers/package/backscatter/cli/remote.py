@@ -11,10 +11,8 @@ import click
 from backscatter.cli.terminal import Meter
 from backscatter.errors import RequestError
 from backscatter.flow.record import rfc3339
-from backscatter.flow.rejoin import rejoined
 from backscatter.flow.table import FlowTable
 from backscatter.flow.window import Window
-from backscatter.verdict.coverage import unbroken
 
 if TYPE_CHECKING:
     from backscatter.cli.terminal import Speaker
@@ -75,6 +73,7 @@ def opened(stack_name: str) -> Stack:
 def find(stack: Stack, wanted: Filter, speaker: Speaker, most_items: int) -> tuple[Search, FlowTable]:
     """What the store has for a filter, and what was asked of it. Holes are told as problems, gaps as notes."""
     from backscatter.cloud.remote import told  # noqa: PLC0415
+    from backscatter.flow.rejoin import rejoined  # noqa: PLC0415
     from backscatter.store.search import read  # noqa: PLC0415
 
     search = searched(stack, wanted, speaker)
@@ -106,6 +105,8 @@ def find(stack: Stack, wanted: Filter, speaker: Speaker, most_items: int) -> tup
 
 def _say_gaps(search: Search, speaker: Speaker) -> None:
     """Tell where sensors of the window have gaps: flows are put together across captures, but what lies in a gap."""
+    from backscatter.verdict.coverage import unbroken  # noqa: PLC0415
+
     sensors: dict[str, list[Census]] = {}
     for entry in search.entries:
         if entry.census.clock_ok:

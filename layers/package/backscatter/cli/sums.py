@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from backscatter.flow.filter import Filter
     from backscatter.flow.read import SensorFlows
 
-#: Flows of a sensor that are packed to tell what storing costs. Of more, a sample spread over the capture is.
+#: Flows of a sensor that are packed to tell what storing costs. Of more, a sample spread over the capture is: half as
+#: many at most, since packing them takes long.
 PACKED = 1 << 15
 
 #: Stretches of flows that each table of a sample is made of, before it is thinned out.
@@ -169,12 +170,16 @@ class Sample:
         self._tables += 1
         self._every_stretch = max(self._every_stretch, part.every)
         self._thin()
-        while self._held > PACKED and (self._every_stretch < STRETCHES or len(self._kept) > 1):
+        while self._held > self._room and (self._every_stretch < STRETCHES or len(self._kept) > 1):
             if self._every_stretch < STRETCHES:
                 self._every_stretch *= 2
             else:
                 self._every_table *= 2
             self._thin()
+
+    @property
+    def _room(self) -> int:
+        return PACKED if self._every_stretch == self._every_table == 1 else PACKED // 2
 
     @property
     def _held(self) -> int:

@@ -16,6 +16,7 @@ import numpy as np
 
 from backscatter.capture.ranges import Stretch, guessed_right, guessing, same_section
 from backscatter.decode.fragments import Fragments
+from backscatter.flow.builder import BATCH
 from backscatter.flow.cores import Helper, may_fork
 from backscatter.flow.ranges import RangeTally
 
@@ -37,8 +38,8 @@ T = TypeVar("T")
 #: A capture is read alone up to here: then it is known what its records are like.
 ALONE = 1 << 20
 
-#: Bytes of a stretch: with less it is not worth the while, and with more the others would wait too long in the end.
-LEAST_STRETCH, LARGEST_STRETCH = 16 << 20, 256 << 20
+#: Bytes of a stretch that is worth the while.
+LEAST_STRETCH = 16 << 20
 
 #: Bytes at the end that this process reads: a capture that was cut short is damaged there.
 TAIL = 1 << 20
@@ -71,31 +72,36 @@ class Abreast:
 
         What others have read is counted in `tally` and added to `builder` between two of them.
         """
-        reader = self._reader
+        reader, joined = self._reader, True
         yield from reader.blocks(ALONE)
         while (standing := reader.standing) is not None:
-            step = min((self._size - TAIL - standing.at) // self._processes, LARGEST_STRETCH)
-            if step < LEAST_STRETCH or self._size > self._limits.expanded_bytes or not may_fork():
+            # all together they read a batch, if records go on as they were
+            a_batch = standing.at * BATCH // max(tally.packets, 1)
+            step = min(self._size - TAIL - standing.at, a_batch) // self._processes
+            if not joined or step < LEAST_STRETCH or self._size > self._limits.expanded_bytes or not may_fork():
                 yield from reader.blocks()
                 return
             helpers = [
-                self._helper(number, standing, step, decoder, builder.aside(number))
-                for number in range(1, self._processes)
+                self._helper(number, standing, step, decoder, aside)
+                for number, aside in enumerate(builder.aside(self._processes - 1), 1)
             ]
+            joined = False  # where all were in vain, so would be the next
             try:
                 yield from reader.blocks(standing.at + step)
                 for number, helper in enumerate(helpers, 1):
                     if reader.standing is None:
-                        return
+                        break
                     told = helper.next() if helper else None
                     if told and self._joins(told, standing, decoder):
                         self._join(told, number, decoder, tally, builder)
+                        joined = True
                     else:
                         yield from reader.blocks(standing.at + (number + 1) * step)
             finally:
                 for helper in helpers:
                     if helper:
                         helper.end()
+            builder.look()
 
     def _helper(
         self, number: int, standing: Standing, step: int, decoder: Decoder, aside: Aside

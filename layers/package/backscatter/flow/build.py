@@ -155,7 +155,11 @@ def _sided(halves: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
 
 def _telling(columns: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """The columns that are not zero throughout."""
-    return {name: column for name, column in columns.items() if column.max(initial=0) or column.min(initial=0)}
+    return {
+        name: column
+        for name, column in columns.items()
+        if column.max(initial=0) or (column.dtype.kind == "i" and column.min(initial=0))
+    }
 
 
 class OfTcp(NamedTuple):

@@ -14,6 +14,7 @@ from backscatter.flow.halves import Halves
 from backscatter.flow.held import Held, absorb, plain_kept, tcp_kept
 from backscatter.flow.orderly import orderly
 from backscatter.flow.piles import Piles, piles_for
+from backscatter.flow.runs import median
 from backscatter.flow.sides import first_acks
 from backscatter.flow.table import FLOW
 
@@ -145,6 +146,7 @@ class FlowBuilder:
         self._settled_to = _LONG_AGO
         self._latest = _LONG_AGO
         self._late = 0
+        self._may_look = True
 
     @property
     def late(self) -> int:
@@ -157,29 +159,32 @@ class FlowBuilder:
         if len(held):
             self._fresh.add(held["time"], self._settled_to)
             self._gather(held)
-            self._look()
+            if self._may_look:
+                self.look()
 
-    def aside(self, number: int) -> Aside:
-        """What gathers packets for this one in a forked process, of that number from 1 on."""
+    def aside(self, count: int) -> list[Aside]:
+        """What gathers packets for this one in so many forked processes. No flows go out until `look` is called."""
         if self._piles is None:
             self._deal(Piles(lot=self._lot))
             assert self._piles is not None
-        return Aside(self._piles.beside(number), self._settled_to)
+        self._may_look = False
+        return [Aside(self._piles.beside(number), self._settled_to) for number in range(1, count + 1)]
 
     def join(self, number: int, share: Share, numbers: Numbers) -> None:
-        """Take what was gathered aside, with our numbers of scopes and tunnels in place of others."""
+        """Take what the process of that number, from 1 on, has gathered; `numbers` has ours in place of its own."""
         assert self._piles is not None
+        assert not self._may_look  # its part of the file is that of these piles
         self._fresh.join(share.coming)
         self._piles.adopt(number, share.put, numbers)
-        self._look()
 
-    def _look(self) -> None:
-        """Give away the flows that are over, if a batch of packets has come."""
+    def look(self) -> None:
+        """Nobody gathers packets aside any more: flows that are over may go out."""
+        self._may_look = True
         fresh = self._fresh
         if fresh.packets >= max(self._batch, self._held):
             self._latest = max(self._latest, fresh.latest)
             # A single stray clock must not end every flow: half of a batch is never held for settled.
-            halfway = int(np.median(np.concatenate(fresh.times)))
+            halfway = median(np.concatenate(fresh.times))
             self._settled_to = max(self._settled_to, min(self._latest - self._reordering, halfway))
             self._build(self._settled_to)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from backscatter.decode.columns import NON_IP, OK, PLACE_BITS, UNDECODABLE
+from backscatter.flow.runs import median
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -176,7 +177,7 @@ class Tally:
             start=start,
             end=end,
             packets=self.packets,
-            median_gap=int(np.median(np.concatenate(self._gaps))) if self.packets > 1 else 0,
+            median_gap=median(np.concatenate(self._gaps)) if self.packets > 1 else 0,
             scopes=self._scopes(scopes, losses, number),
             holes=tuple(_hole(one, start, end) for one in damage) if self.packets else (),
             non_ip=self.non_ip,

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 PILE_PACKETS = 1 << 16
 
 #: Packets that are dealt together at least: fewer are not worth the while.
-DEALT = 1 << 14
+DEALT = 1 << 16
 
 #: Piles of a capture whose length is not known yet.
 PILES = 64

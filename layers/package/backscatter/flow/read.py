@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from io import BufferedReader, FileIO
@@ -165,6 +164,8 @@ def _ahead(reader: Reader) -> Iterator[RecordBlock]:
 
     A file that lies there as it is read is not waited for: threads would only take the interpreter from each other.
     """
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - a plain file never needs it
+
     blocks = reader.blocks()
     with ThreadPoolExecutor(1, "read") as reading:
         found = reading.submit(next, blocks, None)

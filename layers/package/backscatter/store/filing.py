@@ -182,7 +182,7 @@ class Filing:
         count = len(self._table)
         if not count:
             return 0
-        sample = np.unique(np.linspace(0, count - 1, min(count, _SAMPLE)).astype(np.int64))
+        sample = np.linspace(0, count - 1, min(count, _SAMPLE)).astype(np.int64)
         return len(self._writer.write(sample, np.zeros(0, np.int64))) / len(sample)
 
     def _runs_of(

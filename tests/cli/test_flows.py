@@ -203,7 +203,7 @@ def test_what_storing_many_flows_costs_is_told_from_a_sample(tmp_path, monkeypat
     [whole] = records("--summary", path)
     assert whole["store"]["estimated"] is False
     monkeypatch.setattr("backscatter.flow.piles.PILE_PACKETS", 256)
-    monkeypatch.setattr("backscatter.cli.sums.PACKED", 2048)
+    monkeypatch.setattr("backscatter.cli.sums.PACKED", 4096)
     [sampled] = records("--summary", path)
     assert sampled["store"]["estimated"] is True
     assert {**sampled, "store": None} == {**whole, "store": None}

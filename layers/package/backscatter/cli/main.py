@@ -12,6 +12,7 @@ Data goes to stdout, everything else to stderr. Exit codes:
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import io
 import os
@@ -58,6 +59,9 @@ class Commands(click.Group):
         module, name = COMMANDS[cmd_name].split(":")
         command = getattr(importlib.import_module(module), name)
         assert isinstance(command, click.Command)
+        if not gc.isenabled():  # `main` left it so: what is imported stays, and is looked through no more
+            gc.freeze()
+            gc.enable()
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -133,5 +137,6 @@ def main() -> None:
     """The entry point."""
     # NumPy's BLAS starts a thread pool that nothing here uses: 40 ms of every start.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    gc.disable()  # while modules are imported: see Commands
     _steady_streams()
     cli(prog_name="backscatter")

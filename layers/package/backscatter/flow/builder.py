@@ -68,7 +68,8 @@ class Coming:
         """Count packets of these times."""
         self.packets += len(time)
         self.latest = max(self.latest, int(time.max()))
-        self.late += int(np.count_nonzero(time < settled_to))
+        if settled_to != _LONG_AGO:
+            self.late += int(np.count_nonzero(time < settled_to))
         self.times.append(time[::_SAMPLE].copy())
 
     def join(self, others: Coming) -> None:

@@ -129,7 +129,7 @@ class Tally:
     def _add_scopes(self, scope: NDArray[np.uint32], time: NDArray[np.int64]) -> None:
         if not len(scope):
             return
-        carried = np.bincount(scope)
+        carried = np.bincount(scope[:1]) * len(scope) if scope.strides == (0,) else np.bincount(scope)
         more = max(len(carried) - len(self._carried), 0)
         self._carried = np.pad(self._carried, (0, more))
         self._first = np.pad(self._first, (0, more), constant_values=np.iinfo(np.int64).max)
@@ -147,9 +147,15 @@ class Tally:
     def _add_gaps(self, time: NDArray[np.int64]) -> None:
         """Gaps within a block in the order of time, and the one to the block before."""
         ordered = time if (time[1:] >= time[:-1]).all() else np.sort(time)
-        gaps = np.diff(ordered) if self._behind is None else np.diff(ordered, prepend=self._behind)
+        every = self._every
+        if self._behind is None:
+            kept = ordered[1::every] - ordered[:-1:every]
+        else:
+            kept = ordered[::every].copy()
+            kept[0] -= self._behind
+            kept[1:] -= ordered[every - 1 : -1 : every]
         self._behind = int(ordered[-1])
-        kept = np.abs(gaps[:: self._every])
+        kept = np.abs(kept)
         self._gaps.append(kept)
         self._held += len(kept)
         if self._held > _MOST_GAPS:

@@ -152,7 +152,7 @@ def _narrowed(name: str, column: NDArray[Any]) -> NDArray[Any]:
     if narrow is None or column.dtype == narrow or not len(column):
         return column
     bounds = np.iinfo(narrow)
-    fits = int(column.max()) <= bounds.max and int(column.min()) >= bounds.min
+    fits = int(column.max()) <= bounds.max and (column.dtype.kind == "u" or int(column.min()) >= bounds.min)
     return column.astype(narrow) if fits else column
 
 

@@ -33,7 +33,7 @@ PILE_PACKETS = 1 << 16
 DEALT = 1 << 16
 
 #: Piles of a capture whose length is not known yet.
-PILES = 64
+PILES = 40
 
 #: Bytes between the parts of the file that processes write into: more than any of them writes.
 _PART = 1 << 36

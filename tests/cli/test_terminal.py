@@ -1,6 +1,7 @@
 """What goes to stderr, and when a progress bar does."""
 
 import io
+import threading
 
 import pytest
 
@@ -27,6 +28,7 @@ def measured(monkeypatch, patience: float, *, is_terminal: bool) -> str:
     with Meter("reading captures", 1000) as meter:
         for position in (100, 500):
             meter.at(position)
+        assert threading.active_count() == 1  # or nothing could be shared out to other processes
         meter.done(500)
         meter.at(500)
     return screen.getvalue()

@@ -82,13 +82,8 @@ def read_captures(found: Sequence[Source], speaker: Speaker, sink: Sink | None =
 def _alone(source: Source, speaker: Speaker, meter: Meter, sink: Sink | None) -> Captures:
     """One file is one sensor: its packets are flows as soon as they are read, and take no room besides."""
     try:
-        stream = source.open()
         sensor = read_sensor(
-            source.name,
-            [Piece(source.name, lambda: stream)],
-            progress=lambda _: meter.at(stream.tell()),
-            sink=sink,
-            processes=cores(),
+            source.name, [Piece(source.name, source.open)], progress=meter.at, sink=sink, processes=cores()
         )
     except OSError as error:
         speaker.problem(f"{source.name}: {error.strerror or error}")
@@ -128,8 +123,7 @@ def _together(found: Sequence[Source], speaker: Speaker, meter: Meter, sink: Sin
 
 
 def _decoded(source: Source, decoder: Decoder, meter: Meter) -> PieceRead:
-    stream = source.open()
-    return read_piece(Piece(source.name, lambda: stream), decoder, progress=lambda _: meter.at(stream.tell()))
+    return read_piece(Piece(source.name, source.open), decoder, progress=meter.at)
 
 
 def _told(source: Source, piece: PieceRead, speaker: Speaker, meter: Meter) -> File | None:

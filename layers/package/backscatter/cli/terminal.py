@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 #: Work shorter than this (seconds) shows no progress bar.
 PATIENCE = 0.7
 
+#: Seconds from one picture of a progress bar to the next.
+AGAIN = 0.1
+
 #: Longest line on stderr, in characters.
 MOST = 4000
 
@@ -56,7 +59,7 @@ class Meter:
         self._total = total
         self._of_bytes = of_bytes
         self._before = 0
-        self._since = time.monotonic()
+        self._since = self._drawn = time.monotonic()
         self._progress: Progress | None = None
         self._task: TaskID | None = None
         self._shown = sys.stderr.isatty()
@@ -73,7 +76,10 @@ class Meter:
     def at(self, position: int) -> None:
         """The file at hand is read up to a position in bytes."""
         if self._progress is not None and self._task is not None:
-            self._progress.update(self._task, completed=self._before + position)
+            now = time.monotonic()
+            if now - self._drawn > AGAIN:
+                self._drawn = now
+                self._progress.update(self._task, completed=self._before + position, refresh=True)
         elif self._shown and time.monotonic() - self._since > PATIENCE:
             self._start()
 
@@ -92,6 +98,7 @@ class Meter:
             amount,
             progress.TimeRemainingColumn(),
         )
-        self._progress = progress.Progress(*columns, console=Console(stderr=True), transient=True)
+        # drawn by us and by no thread of its own: a process with threads is not forked
+        self._progress = progress.Progress(*columns, console=Console(stderr=True), transient=True, auto_refresh=False)
         self._task = self._progress.add_task(self._what, total=self._total, completed=self._before)
         self._progress.start()

@@ -61,29 +61,49 @@ class _Told:
 
 
 class Abreast:
-    """Reads a plain file, of which nobody else has taken any blocks, with so many processes."""
+    """Reads a plain file, of which nobody else has taken any blocks, with so many processes.
 
-    def __init__(self, file: FileIO | BufferedReader, reader: Reader, limits: Limits, processes: int) -> None:
+    What others have read is counted in `tally` and added to `builder` between two blocks of this one.
+    """
+
+    def __init__(
+        self,
+        file: FileIO | BufferedReader,
+        reader: Reader,
+        limits: Limits,
+        processes: int,
+        *,
+        decoder: Decoder,
+        tally: RangeTally,
+        builder: FlowBuilder,
+    ) -> None:
         self._file, self._reader, self._limits, self._processes = file.fileno(), reader, limits, processes
+        self._decoder, self._tally, self._builder = decoder, tally, builder
         self._size = os.fstat(self._file).st_size
+        self._round = 0, 0  # where it began, and bytes of a stretch
 
-    def blocks(self, decoder: Decoder, tally: RangeTally, builder: FlowBuilder) -> Iterator[RecordBlock]:
-        """The blocks that this process is to decode, count and add to the flows itself, in order.
+    @property
+    def position(self) -> int:
+        """Bytes that were read by all, if the others are as fast as this one."""
+        begin, step = self._round
+        here = self._reader.expanded
+        return max(here, begin + min(here - begin, step) * self._processes)
 
-        What others have read is counted in `tally` and added to `builder` between two of them.
-        """
+    def blocks(self) -> Iterator[RecordBlock]:
+        """The blocks that this process is to decode, count and add to the flows itself, in order."""
         reader, joined = self._reader, True
         yield from reader.blocks(ALONE)
         while (standing := reader.standing) is not None:
             # all together they read a batch, if records go on as they were
-            a_batch = standing.at * BATCH // max(tally.packets, 1)
+            a_batch = standing.at * BATCH // max(self._tally.packets, 1)
             step = min(self._size - TAIL - standing.at, a_batch) // self._processes
             if not joined or step < LEAST_STRETCH or self._size > self._limits.expanded_bytes or not may_fork():
                 yield from reader.blocks()
                 return
+            self._round = standing.at, step
             helpers = [
-                self._helper(number, standing, step, decoder, aside)
-                for number, aside in enumerate(builder.aside(self._processes - 1), 1)
+                self._helper(number, standing, step, aside)
+                for number, aside in enumerate(self._builder.aside(self._processes - 1), 1)
             ]
             joined = False  # where all were in vain, so would be the next
             try:
@@ -92,8 +112,8 @@ class Abreast:
                     if reader.standing is None:
                         break
                     told = helper.next() if helper else None
-                    if told and self._joins(told, standing, decoder):
-                        self._join(told, number, decoder, tally, builder)
+                    if told and self._joins(told, standing):
+                        self._join(told, number)
                         joined = True
                     else:
                         yield from reader.blocks(standing.at + (number + 1) * step)
@@ -101,26 +121,22 @@ class Abreast:
                 for helper in helpers:
                     if helper:
                         helper.end()
-            builder.look()
+            self._builder.look()
 
-    def _helper(
-        self, number: int, standing: Standing, step: int, decoder: Decoder, aside: Aside
-    ) -> Helper[_Told] | None:
+    def _helper(self, number: int, standing: Standing, step: int, aside: Aside) -> Helper[_Told] | None:
         """Somebody who reads the stretch of that number behind `standing`; None where the system has no room for it."""
         begin = standing.at + number * step
         try:
-            return Helper(self._read(begin, begin + step, standing.walker, decoder, aside))
+            return Helper(self._read(begin, begin + step, standing.walker, aside))
         except OSError:
             return None
 
-    def _read(
-        self, begin: int, until: int, walker: Mapping[str, Any] | None, decoder: Decoder, aside: Aside
-    ) -> Iterator[_Told]:
+    def _read(self, begin: int, until: int, walker: Mapping[str, Any] | None, aside: Aside) -> Iterator[_Told]:
         """Read a stretch; nothing comes of one that is out of the ordinary."""
         stream = cast("BinaryIO", Stretch(self._file, begin))
         reader = guessing(stream, begin, self._reader.name, self._reader.layout, walker, self._limits)
+        decoder, tally = self._decoder, RangeTally()
         decoder.fragments = Fragments()
-        tally = RangeTally()
         first: int | None = None
         for block in reader.blocks(until):
             if first is None:
@@ -139,23 +155,24 @@ class Abreast:
         fragments, share = decoder.fragments, aside.share()
         yield _Told(reader.begin, first, standing, reader.drops, tally, fragments, scopes, tunnels, share)
 
-    def _joins(self, told: _Told, before: Standing, decoder: Decoder) -> bool:
+    def _joins(self, told: _Told, before: Standing) -> bool:
         """Whether a stretch goes on where this reader stands; it was read with what was known at `before`."""
         standing = self._reader.standing
         return (
             standing is not None
             and guessed_right(standing, told.begin, told.first, before.walker)
-            and not decoder.fragments.know(told.fragments.missed)
+            and not self._decoder.fragments.know(told.fragments.missed)
         )
 
-    def _join(self, told: _Told, number: int, decoder: Decoder, tally: RangeTally, builder: FlowBuilder) -> None:
+    def _join(self, told: _Told, number: int) -> None:
+        decoder = self._decoder
         scopes, tunnels = _numbers(decoder.scopes, told.scopes), _numbers(decoder.tunnels, told.tunnels)
-        tally.join(told.tally, scopes.astype(np.int64))
+        self._tally.join(told.tally, scopes.astype(np.int64))
         decoder.fragments.remember(told.fragments.remembered())
         self._reader.pass_over(told.first, told.standing, told.drops)
         numbers = {"scope": scopes, "tunnels": tunnels}
         others = {name: ours for name, ours in numbers.items() if (ours != np.arange(len(ours))).any()}
-        builder.join(number, told.share, others)
+        self._builder.join(number, told.share, others)
 
 
 def _numbers(ours: Names[T], theirs: Sequence[T]) -> NDArray[np.uint32]:

@@ -111,7 +111,7 @@ def read_piece(
     """Read and decode one capture. One that cannot be read costs only itself: its error is in what is returned.
 
     The decoder keeps the names that the columns refer to; pieces of one sensor share one. `progress` is called with
-    the bytes of the expanded stream read so far. OSError of the stream itself is not caught.
+    the bytes read so far, as they are stored. OSError of the stream itself is not caught.
     """
     tables: list[Packets] = []
     read = _read(piece, decoder, lambda packets: tables.append(slimmed(packets)), limits, progress)
@@ -124,7 +124,7 @@ def _read(
     take: Callable[[Packets], None],
     limits: Limits | None,
     progress: Callable[[int], None] | None,
-    abreast: Callable[[Reader, FileIO | BufferedReader, RangeTally], Iterator[RecordBlock]] | None = None,
+    abreast: Callable[[Reader, FileIO | BufferedReader, RangeTally], Abreast] | None = None,
 ) -> PieceRead:
     """Read and decode one capture, giving each block's packets away as soon as they are there.
 
@@ -136,18 +136,22 @@ def _read(
             reader = open_capture(stream, piece.name, limits or Limits())
         except CaptureError as error:
             return PieceRead(piece.name, error=error)
+        others = None
         if reader.layout.compression or not isinstance(stream, FileIO | BufferedReader):
             blocks = _ahead(reader)
         elif abreast:
-            blocks = abreast(reader, stream, tally)
+            others = abreast(reader, stream, tally)
+            blocks = others.blocks()
         else:
             blocks = reader.blocks()
         for block in blocks:
             packets = decoder.decode(block)
             tally.add(packets)
             take(packets)
-            if progress:
-                progress(reader.expanded)
+            if progress and reader.layout.compression:
+                progress(stream.tell())
+            elif progress:
+                progress(others.position if others else reader.expanded)
     return PieceRead(
         piece.name,
         tally=tally,
@@ -196,7 +200,7 @@ def read_sensor(
     """The whole way from bytes to flows, for the captures of one sensor in the order of time.
 
     Pieces that cannot be read are in the `errors` of what is returned, the others are read all the same. `progress`
-    is called with the bytes of expanded stream read so far, over all pieces. Packets are dropped on the way: see
+    is called with the bytes read so far, as they are stored, over all pieces. Packets are dropped on the way: see
     `backscatter.flow.builder`.
 
     With `sink`, flows are given to it as soon as they are over, so that they need no room together: the table of what
@@ -206,12 +210,20 @@ def read_sensor(
     decoder = Decoder()
     flows = _Flows(sensor, [piece.name for piece in pieces], decoder, sink, processes)
     read: list[PieceRead] = []
-    before = 0
+    before = told = 0
+
+    def tell(position: int) -> None:
+        nonlocal told
+        told = before + position
+        if progress:
+            progress(told)
+
     for number, piece in enumerate(pieces):
-        tell = (lambda position, before=before: progress(before + position)) if progress else None
         abreast = None if number or processes == 1 else partial(flows.abreast, limits=limits, processes=processes)
-        read.append(_read(piece, decoder, partial(flows.add, number=number), limits, tell, abreast))
-        before += read[-1].expanded
+        read.append(
+            _read(piece, decoder, partial(flows.add, number=number), limits, tell if progress else None, abreast)
+        )
+        before = told
     return flows.finish(read)
 
 
@@ -233,9 +245,10 @@ class _Flows:
 
     def abreast(
         self, reader: Reader, stream: FileIO | BufferedReader, tally: RangeTally, limits: Limits | None, processes: int
-    ) -> Iterator[RecordBlock]:
-        """The blocks of the first piece, a plain file, that are to be read here: other processes read the others."""
-        return Abreast(stream, reader, limits or Limits(), processes).blocks(self._decoder, tally, self._builder)
+    ) -> Abreast:
+        """Several processes for the first piece, a plain file."""
+        limits = limits or Limits()
+        return Abreast(stream, reader, limits, processes, decoder=self._decoder, tally=tally, builder=self._builder)
 
     def finish(self, pieces: Sequence[PieceRead]) -> SensorFlows:
         self._builder.finish()

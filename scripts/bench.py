@@ -160,6 +160,7 @@ def main() -> None:
         for kind in arguments.kinds:
             packets = round(arguments.packets * SHARE.get(kind, 1))
             path, truth = made(kind, packets, folder)
+            os.sync()  # or whoever writes waits while the capture goes to disk
             cli = [str(Path(sys.executable).with_name("backscatter")), "flows", "--summary", "--json", str(path)]
             lines = {"backscatter, one core": cli, "backscatter, all cores": cli}
             lines |= peers(path, folder, arguments.nfstream)

@@ -80,14 +80,14 @@ class Abreast:
         self._file, self._reader, self._limits, self._processes = file.fileno(), reader, limits, processes
         self._decoder, self._tally, self._builder = decoder, tally, builder
         self._size = os.fstat(self._file).st_size
-        self._round = 0, 0  # where it began, and bytes of a stretch
+        self._round = 0, 0, 1  # where it began, bytes of a stretch, and how many there are
 
     @property
     def position(self) -> int:
         """Bytes that were read by all, if the others are as fast as this one."""
-        begin, step = self._round
+        begin, step, count = self._round
         here = self._reader.expanded
-        return max(here, begin + min(here - begin, step) * self._processes)
+        return max(here, begin + min(here - begin, step) * count)
 
     def blocks(self) -> Iterator[RecordBlock]:
         """The blocks that this process is to decode, count and add to the flows itself, in order."""
@@ -95,15 +95,16 @@ class Abreast:
         yield from reader.blocks(ALONE)
         while (standing := reader.standing) is not None:
             # all together they read a batch, if records go on as they were
-            a_batch = standing.at * BATCH // max(self._tally.packets, 1)
-            step = min(self._size - TAIL - standing.at, a_batch) // self._processes
-            if not joined or step < LEAST_STRETCH or self._size > self._limits.expanded_bytes or not may_fork():
+            room = min(self._size - TAIL - standing.at, standing.at * BATCH // max(self._tally.packets, 1))
+            count = min(self._processes, room // LEAST_STRETCH)
+            if not joined or count < 2 or self._size > self._limits.expanded_bytes or not may_fork():
                 yield from reader.blocks()
                 return
-            self._round = standing.at, step
+            step = room // count
+            self._round = standing.at, step, count
             helpers = [
                 self._helper(number, standing, step, aside)
-                for number, aside in enumerate(self._builder.aside(self._processes - 1), 1)
+                for number, aside in enumerate(self._builder.aside(count - 1), 1)
             ]
             joined = False  # where all were in vain, so would be the next
             try:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.capture.ng import block, interface, packet, section, statistics
 from tests.capture.test_resync import PCAP, PCAPNG
 from tests.store.shared import in_order
-from tests.store.test_sharing import fragmented, late_interface
+from tests.store.test_sharing import damaged, fragmented, late_interface
 
 from backscatter.capture.limits import Limits
 from backscatter.decode.decoder import Decoder
@@ -111,18 +111,7 @@ def test_scopes_have_this_process_numbers(small, tmp_path):
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_damage_is_the_same_damage(small, tmp_path, data):
-    body = bytearray(data.draw(st.sampled_from([PCAP, PCAPNG]))[:9000])
-    for _ in range(data.draw(st.integers(1, 3))):
-        at = data.draw(st.integers(200, len(body) - 1))
-        size = data.draw(st.integers(1, 200))
-        change = data.draw(st.sampled_from(["flip", "cut", "insert"]))
-        if change == "flip":
-            body[at] ^= 1 << data.draw(st.integers(0, 7))
-        elif change == "cut":
-            del body[at : at + size]
-        else:
-            body[at:at] = random.Random(size).randbytes(size)
-    same(tmp_path, bytes(body), data.draw(st.integers(2, 4)))
+    same(tmp_path, damaged(data), data.draw(st.integers(2, 4)))
 
 
 def test_a_capture_that_is_cut_short_is_told_so_once(small, tmp_path):

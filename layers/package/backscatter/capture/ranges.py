@@ -67,7 +67,7 @@ def guessed_right(standing: Standing, begin: int | None, first: int | None, walk
 
     It began at byte `begin` of the stream, with a record of time `first` (ns), and believed `walker` of its section.
     """
-    if begin != standing.at or first is None or standing.last is None:
+    if begin != standing.at or first is None or first == NO_TIME or standing.last is None:
         return False
     # Somebody who knows the time before looks twice at a record that is far from it.
     if abs(first - standing.last) > FAR * NANO:

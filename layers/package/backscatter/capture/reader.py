@@ -22,7 +22,7 @@ from backscatter.capture.seems import seems
 from backscatter.errors import LimitExceeded, NotACapture
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Generator, Iterator, Mapping
     from typing import Any
 
 #: Bytes of the expanded stream held at a time, and records in one block. Every block costs some work by itself,
@@ -138,7 +138,7 @@ class Reader:
         """Packets that the capturing side says it dropped; None where it says nothing, as pcap always does."""
         return self._walker.dropped if self._walker else None
 
-    def blocks(self, until: int = sys.maxsize) -> Iterator[RecordBlock]:
+    def blocks(self, until: int = sys.maxsize) -> Generator[RecordBlock, None, None]:
         """The records, at most LARGEST_CHUNK bytes (or one record, if it is longer) and MOST_RECORDS at a time.
 
         Those only whose header begins before byte `until` of the expanded stream; then `standing` tells where it goes

@@ -126,8 +126,11 @@ class _Kept:
         """All of them, ordered by start."""
         tables = []
         for sensor in read.sensors:
-            rows, quotes = in_order(self._kept[sensor.sensor])
-            tables.append(replace(sensor.table, rows=rows, quotes=quotes))
+            table = sensor.table
+            if kept := self._kept.get(sensor.sensor):  # nothing comes of a capture without flows
+                rows, quotes = in_order(kept)
+                table = replace(table, rows=rows, quotes=quotes)
+            tables.append(table)
         return FlowTable.joined(tables)
 
 

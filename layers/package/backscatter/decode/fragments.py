@@ -78,8 +78,11 @@ class Fragments:
                 self._firsts.popitem(last=False)
 
     def know(self, missed: Mapping[Key, int]) -> bool:
-        """Whether any later fragment that another decoder missed the first of, by key and time (ns), has it here."""
-        return any(abs(time - self._firsts[key][0]) <= LIFETIME for key, time in missed.items() if key in self._firsts)
+        """Whether any later fragment that another decoder missed the first of may have it here.
+
+        Of each key only one time is told, and another of the same may be nearer: so times are not asked.
+        """
+        return any(key in self._firsts for key in missed)
 
     def first(self, scope: str, ip: Ip, row: Row, time: int) -> None:
         """Remembers what the first fragment told, also for those of its block that came before it."""

@@ -21,7 +21,7 @@ from backscatter.flow.cores import Helper, may_fork
 from backscatter.flow.ranges import RangeTally
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Generator, Iterator, Mapping, Sequence
     from io import BufferedReader, FileIO
 
     from numpy.typing import NDArray
@@ -40,6 +40,9 @@ ALONE = 1 << 20
 
 #: Bytes of a stretch that is worth the while.
 LEAST_STRETCH = 16 << 20
+
+#: Bytes after which this process looks whether packets are far more than was to be expected: then the round is over.
+CUT = 64 << 20
 
 #: Bytes at the end that this process reads: a capture that was cut short is damaged there.
 TAIL = 1 << 20
@@ -89,7 +92,7 @@ class Abreast:
         here = self._reader.expanded
         return max(here, begin + min(here - begin, step) * count)
 
-    def blocks(self) -> Iterator[RecordBlock]:
+    def blocks(self) -> Generator[RecordBlock, None, None]:
         """The blocks that this process is to decode, count and add to the flows itself, in order."""
         reader, joined = self._reader, True
         yield from reader.blocks(ALONE)
@@ -102,22 +105,22 @@ class Abreast:
                 return
             step = room // count
             self._round = standing.at, step, count
-            helpers = [
-                self._helper(number, standing, step, aside)
-                for number, aside in enumerate(self._builder.aside(count - 1), 1)
-            ]
+            most = self._tally.packets + 2 * BATCH // count
+            helpers: list[Helper[_Told] | None] = []
             joined = False  # where all were in vain, so would be the next
             try:
-                yield from reader.blocks(standing.at + step)
-                for number, helper in enumerate(helpers, 1):
-                    if reader.standing is None:
+                for number, aside in enumerate(self._builder.aside(count - 1), 1):
+                    helpers.append(self._helper(number, standing, step, aside))
+                for until in (*range(standing.at + CUT, standing.at + step, CUT), standing.at + step):
+                    yield from reader.blocks(until)
+                    if reader.standing is None or self._tally.packets > most:
                         break
-                    told = helper.next() if helper else None
-                    if told and self._joins(told, standing):
-                        self._join(told, number)
-                        joined = True
-                    else:
-                        yield from reader.blocks(standing.at + (number + 1) * step)
+                for number, helper in enumerate(helpers, 1):
+                    told = helper.next() if helper and reader.standing else None
+                    if told is None or not self._joins(told, standing):
+                        break  # it is read here, in the next round or alone
+                    self._join(told, number)
+                    joined = True
             finally:
                 for helper in helpers:
                     if helper:
@@ -145,7 +148,7 @@ class Abreast:
             packets = decoder.decode(block)
             tally.add(packets)
             aside.add(packets)
-            if reader.damage:
+            if reader.damage or tally.packets > 2 * BATCH // self._round[2]:
                 return
         standing, missed_more = reader.standing, decoder.fragments.missed_more
         if reader.damage or reader.begin is None or first is None or standing is None or missed_more:

@@ -6,6 +6,7 @@ as much CPU again to be a tenth faster. A process shares nothing but what was th
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import signal
@@ -67,9 +68,11 @@ def _helpers(parts: Sequence[S], work: Callable[[S], R], count: int) -> list[Hel
     try:
         # those that were forked before one that cannot be are in the list then
         helpers.extend(Helper(map(work, parts[number::count])) for number in range(1, count))
-    except OSError:
+    except BaseException as error:
         for helper in helpers:
             helper.end()
+        if not isinstance(error, OSError):
+            raise
         return []
     return helpers
 
@@ -87,8 +90,8 @@ class Helper(Generic[R]):
             os.close(sending)
             raise
         if not self._process:
-            os.close(self._pipe)
             try:
+                os.close(self._pipe)
                 for one in made:
                     _send(sending, one)
             finally:
@@ -111,8 +114,10 @@ class Helper(Generic[R]):
     def end(self) -> None:
         """Nobody wants any more of it."""
         os.close(self._pipe)
-        os.kill(self._process, signal.SIGKILL)
-        os.waitpid(self._process, 0)
+        # where SIGCHLD is ignored nobody has to wait for it
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+            os.kill(self._process, signal.SIGKILL)
+            os.waitpid(self._process, 0)
 
     def _array(self) -> NDArray[np.uint8] | None:
         length = self._received(_LENGTH.size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field, replace
 from functools import partial
 from io import BufferedReader, FileIO
@@ -22,7 +23,7 @@ from backscatter.flow.ranges import RangeTally
 from backscatter.flow.table import FLOW, FLOW_QUOTE, FlowTable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from numpy.typing import NDArray
 
@@ -144,14 +145,15 @@ def _read(
             blocks = others.blocks()
         else:
             blocks = reader.blocks()
-        for block in blocks:
-            packets = decoder.decode(block)
-            tally.add(packets)
-            take(packets)
-            if progress and reader.layout.compression:
-                progress(stream.tell())
-            elif progress:
-                progress(others.position if others else reader.expanded)
+        with contextlib.closing(blocks):  # so that nobody else goes on where this goes wrong
+            for block in blocks:
+                packets = decoder.decode(block)
+                tally.add(packets)
+                take(packets)
+                if progress and reader.layout.compression:
+                    progress(stream.tell())
+                elif progress:
+                    progress(others.position if others else reader.expanded)
     return PieceRead(
         piece.name,
         tally=tally,
@@ -163,7 +165,7 @@ def _read(
     )
 
 
-def _ahead(reader: Reader) -> Iterator[RecordBlock]:
+def _ahead(reader: Reader) -> Generator[RecordBlock, None, None]:
     """The blocks of a capture that has to be waited for: the next is read while one is used.
 
     A file that lies there as it is read is not waited for: threads would only take the interpreter from each other.

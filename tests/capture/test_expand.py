@@ -3,6 +3,7 @@ import gzip
 import io
 import itertools
 import lzma
+import random
 import zlib
 
 import pytest
@@ -163,3 +164,17 @@ def test_flipped_bits_never_raise_anything(name, data):
         stream[data.draw(st.integers(6, len(stream) - 1))] ^= data.draw(st.integers(1, 255))
     out, source = expanded(bytes(stream))
     assert out == CAPTURE[:4000] or source.trouble or len(out) <= 4000
+
+
+@pytest.mark.parametrize("compress", [lzma.compress, bz2.compress], ids=["xz", "bzip2"])
+def test_as_much_is_salvaged_however_much_is_read_at_a_time(compress):
+    chance = random.Random(5)
+    data = bytearray(compress(bytes(chance.choice(b"abcdefgh") for _ in range(60000))))
+    data[len(data) * 3 // 5] ^= 0x55
+    salvaged = set()
+    for size in (10**6, 4096, 5000, 777, 1):
+        source, out = Expanded(io.BytesIO(bytes(data)), "x", Limits()), b""
+        while some := source.read(size):
+            out += some
+        salvaged.add(out)
+    assert len(salvaged) == 1

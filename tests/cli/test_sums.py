@@ -26,3 +26,13 @@ def test_a_sample_is_even_and_bounded_however_unevenly_flows_begin(monkeypatch, 
     lengths = [len(part.rows) for _, part in sample._kept]
     assert max(lengths) <= 2 * min(lengths)
     assert sum(lengths) >= 125
+
+
+def test_few_flows_that_come_first_tell_stretches_too(monkeypatch):
+    monkeypatch.setattr("backscatter.cli.sums.PACKED", 500)
+    sample = Sample()
+    for count in (3, *[3000] * 11):
+        rows = np.zeros(count, FLOW)
+        rows["start"] = np.arange(count) * (3000 // count) * SECOND
+        sample.add(sample.part(replace(FlowTable.empty(), rows=rows), 12))
+    assert 100 <= sum(len(part.rows) for _, part in sample._kept) <= 500

@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import os
 import random
+import signal
 import struct
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.capture.ng import block, interface, packet, section, statistics
@@ -17,6 +19,7 @@ from tests.store.shared import in_order
 from tests.store.test_sharing import damaged, fragmented, late_interface
 
 from backscatter.capture.limits import Limits
+from backscatter.cli.main import cli
 from backscatter.decode.decoder import Decoder
 from backscatter.demo.wire import ether, pcap, tcp
 from backscatter.flow import abreast, builder, cores
@@ -201,6 +204,24 @@ def test_nobody_is_left_behind_when_this_process_gives_up(small, monkeypatch, tm
     for process in forked:
         with pytest.raises(ChildProcessError):
             os.waitpid(process, os.WNOHANG)
+
+
+def test_a_system_that_waits_for_processes_itself(small, tmp_path):
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        same(tmp_path, PCAP)
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    assert len(small) == 2
+
+
+def test_a_filter_on_a_capture_without_flows(small, monkeypatch, tmp_path):
+    monkeypatch.setattr("backscatter.cli.local.cores", lambda: 3)
+    path = tmp_path / "arp.pcap"
+    path.write_bytes(pcap([(T + n, bytes(12) + bytes.fromhex("0806") + bytes(46)) for n in range(99)]))
+    result = CliRunner().invoke(cli, ["flows", str(path), "--port", "80"])
+    assert (result.exit_code, result.exception) == (0, None)
+    assert len(small) == 2
 
 
 REAL = ["ncsa__backscatter-192.150.186.pcap", "libtrace__vxlan.pcap", "nDPI__teredo.pcap", "libtrace__qinq.pcap"]

@@ -139,34 +139,40 @@ class _Zstd:
 
 
 class _Salvaging:
-    """A member of bz2 or lzma, which hand nothing out of a call that fails: asked for little at a time."""
+    """A member of bz2 or lzma, which hand nothing out of a call that fails: always asked for as little at a time.
+
+    How much is salvaged would else depend on how much is read at a time.
+    """
 
     SIP = 4096
 
     def __init__(self, member: Member) -> None:
         self._member = member
+        self._ready = b""
 
     @property
     def eof(self) -> bool:
-        return self._member.eof
+        return self._member.eof and not self._ready
 
     @property
     def needs_input(self) -> bool:
-        return self._member.needs_input
+        return not self._ready and self._member.needs_input
 
     @property
     def unused_data(self) -> bytes:
         return self._member.unused_data
 
     def decompress(self, data: bytes, max_length: int, /) -> bytes:
-        out = bytearray()
+        out = bytearray(self._ready)
+        self._ready = b""
         try:
-            while len(out) < max_length and not self.eof and (data or not self.needs_input):
-                out += self._member.decompress(data, min(self.SIP, max_length - len(out)))
+            while len(out) < max_length and not self._member.eof and (data or not self._member.needs_input):
+                out += self._member.decompress(data, self.SIP)
                 data = b""
         except (OSError, EOFError, lzma.LZMAError) as error:
             raise Corrupt(str(error), bytes(out)) from error
-        return bytes(out)
+        self._ready = bytes(out[max_length:])
+        return bytes(out[:max_length])
 
 
 #: (what it is called, first bytes, a new member). A member may raise Corrupt or Lz4Error.

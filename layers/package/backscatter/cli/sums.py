@@ -151,8 +151,9 @@ class Sample:
     def part(self, table: FlowTable, parts: int) -> Thinned:
         """What is to be added of a table, one of so many over the same time: a few times what is likely to be kept."""
         start, edges = table.rows["start"], self._edges
-        if len(start) and (not len(edges) or start[0] > edges[-1]):
-            edges = start[np.maximum(np.arange(1, STRETCHES + 1) * len(start) // STRETCHES, 1) - 1]
+        # a few flows do not tell how all lie in time: they are one stretch
+        if len(start) >= STRETCHES and (not len(edges) or start[0] > edges[-1]):
+            edges = start[np.arange(1, STRETCHES + 1) * len(start) // STRETCHES - 1]
         part = Thinned(len(table), edges, 1, _stretches(start, edges), table.rows, table.quotes)
         every = self._every_stretch
         while np.count_nonzero(part.stretch % every == 0) > _SPARE * PACKED // parts and every < STRETCHES:

@@ -9,7 +9,7 @@ import numpy as np
 
 from backscatter.flow.builder import in_order
 from backscatter.flow.record import rfc3339
-from backscatter.flow.table import FlowTable
+from backscatter.flow.table import FlowTable, columns_of
 from backscatter.store.cost import Cost
 
 if TYPE_CHECKING:
@@ -56,11 +56,11 @@ class Sums:
         """What some flows of a sensor add up to; nothing of the table is kept, but for a copied sample."""
         sample = self._samples.get(table.sensors[0], Sample()).part(table, parts)
         kept = table if self._wanted.is_empty else table.select(self._wanted.flows(table))
-        rows = kept.rows
-        if not len(rows):
+        if not len(kept):
             return Part(0, 0, self._start, self._end, sample)
-        packets = int(rows["src_packets"].sum() + rows["dst_packets"].sum())
-        return Part(len(rows), packets, int(rows["start"].min()), int(rows["end"].max()), sample)
+        told = columns_of(kept.rows, ("start", "end", "src_packets", "dst_packets"))
+        packets = int(told["src_packets"].sum() + told["dst_packets"].sum())
+        return Part(len(kept), packets, int(told["start"].min()), int(told["end"].max()), sample)
 
     def add(self, sensor: str, part: Part) -> None:
         """Count more flows."""
@@ -102,11 +102,15 @@ class Sums:
 
 
 def _stretches(start: NDArray[np.int64], edges: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The stretch that each flow lies in. Those that begin at once where several stretches end are shared out."""
-    first, behind = (np.searchsorted(start, start, side) for side in ("left", "right"))
-    lowest, beyond = (np.searchsorted(edges, start, side) for side in ("left", "right"))
-    stretch: NDArray[np.int64] = lowest + (np.arange(len(start)) - first) * (beyond - lowest) // (behind - first)
-    return stretch
+    """How many flows, ordered by start, lie in each stretch, and how many behind the last edge.
+
+    Those that begin at once where several stretches end are shared out.
+    """
+    first, behind = (np.searchsorted(start, edges, side) for side in ("left", "right"))
+    lowest, beyond = (np.searchsorted(edges, edges, side) for side in ("left", "right"))
+    turn = np.arange(1, len(edges) + 1) - lowest
+    end = first - -turn * (behind - first) // (beyond - lowest)
+    return np.diff(end, prepend=0, append=len(start))
 
 
 class Thinned(NamedTuple):
@@ -150,15 +154,15 @@ class Sample:
 
     def part(self, table: FlowTable, parts: int) -> Thinned:
         """What is to be added of a table, one of so many over the same time: a few times what is likely to be kept."""
-        start, edges = table.rows["start"], self._edges
+        start, edges = np.ascontiguousarray(table.rows["start"]), self._edges
         # a few flows do not tell how all lie in time: they are one stretch
         if len(start) >= STRETCHES and (not len(edges) or start[0] > edges[-1]):
             edges = start[np.arange(1, STRETCHES + 1) * len(start) // STRETCHES - 1]
-        part = Thinned(len(table), edges, 1, _stretches(start, edges), table.rows, table.quotes)
-        every = self._every_stretch
-        while np.count_nonzero(part.stretch % every == 0) > _SPARE * PACKED // parts and every < STRETCHES:
+        lengths, every = _stretches(start, edges), self._every_stretch
+        while lengths[::every].sum() > _SPARE * PACKED // parts and every < STRETCHES:
             every *= 2
-        return part.only(every)
+        stretch = np.repeat(np.arange(len(lengths)), lengths)
+        return Thinned(len(table), edges, 1, stretch, table.rows, table.quotes).only(every)
 
     def add(self, part: Thinned) -> None:
         """Take more flows."""

@@ -158,7 +158,8 @@ def _telling(columns: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     return {
         name: column
         for name, column in columns.items()
-        if column.max(initial=0) or (column.dtype.kind == "i" and column.min(initial=0))
+        # one look is mostly enough
+        if len(column) and (column[0].any() or column.max() or (column.dtype.kind == "i" and column.min()))
     }
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from backscatter.decode.columns import NON_IP, OK, PLACE_BITS, UNDECODABLE
 from backscatter.flow.runs import median
+from backscatter.flow.table import columns_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -218,6 +219,13 @@ class Tally:
         }
 
 
+#: What is asked of every flow about loss.
+_ASKED = (
+    *("src_segments", "dst_segments", "src_lost", "dst_lost", "start", "end", "scope"),
+    *("src_syns", "dst_syns", "src_synacks", "src_rsts", "dst_packets", "dst_bare_rsts"),
+)
+
+
 class Losses:
     """Segments with sequence space, and those noticed as lost, by piece and scope of the flows that sent them.
 
@@ -230,12 +238,13 @@ class Losses:
 
     def add(self, rows: NDArray[np.void]) -> None:
         """Count more flows (array of FLOW)."""
+        told = columns_of(rows, _ASKED)
         counts = np.stack(
-            [rows[f"src_{name}"] + rows[f"dst_{name}"].astype(np.int64) for name in ("segments", "lost")], axis=1
+            [told[f"src_{name}"] + told[f"dst_{name}"].astype(np.int64) for name in ("segments", "lost")], axis=1
         )
-        some = np.flatnonzero(counts.any(axis=1) & ~is_candidate(rows))
-        counts, start, end = counts[some], rows["start"][some], rows["end"][some]
-        keys = rows["src_places"][some, 0] >> PLACE_BITS << 32 | rows["scope"][some]
+        some = np.flatnonzero(counts.any(axis=1) & ~_are_candidates(told))
+        counts, start, end = counts[some], told["start"][some], told["end"][some]
+        keys = rows["src_places"][some, 0] >> PLACE_BITS << 32 | told["scope"][some]
         found, owner = np.unique(keys, return_inverse=True)
         owners = [(key >> 32, key & 0xFFFFFFFF) for key in found.tolist()]
         for at, pair in zip(owners, _summed(owner, counts, len(owners)), strict=True):
@@ -340,12 +349,12 @@ def _clock_faults(start: int, end: int) -> Iterator[str]:
         yield "the clock is implausible: there are packets from after 2100"
 
 
-def is_candidate(rows: NDArray[np.void]) -> NDArray[np.bool_]:
-    """Flows that may be backscatter themselves: an answer to a SYN nobody sent, and nothing but bare RSTs for it.
+def _are_candidates(flows: Mapping[str, NDArray[Any]]) -> NDArray[np.bool_]:
+    """Flows (columns of FLOW) that may be backscatter themselves: an answer to a SYN nobody sent, and nothing but bare RSTs for it.
 
     What looks lost in them is the very question under judgement, so they say nothing about the capture.
     """
-    no_syn = (rows["src_syns"] == 0) & (rows["dst_syns"] == 0)
-    answered = (rows["src_synacks"] > 0) | (rows["src_rsts"] > 0)
-    refused: NDArray[np.bool_] = no_syn & answered & (rows["dst_packets"] == rows["dst_bare_rsts"])
+    no_syn = (flows["src_syns"] == 0) & (flows["dst_syns"] == 0)
+    answered = (flows["src_synacks"] > 0) | (flows["src_rsts"] > 0)
+    refused: NDArray[np.bool_] = no_syn & answered & (flows["dst_packets"] == flows["dst_bare_rsts"])
     return refused

@@ -245,7 +245,7 @@ class Losses:
         some = np.flatnonzero(counts.any(axis=1) & ~_are_candidates(told))
         counts, start, end = counts[some], told["start"][some], told["end"][some]
         keys = rows["src_places"][some, 0] >> PLACE_BITS << 32 | told["scope"][some]
-        found, owner = np.unique(keys, return_inverse=True)
+        found, owner = _numbered(keys)
         owners = [(key >> 32, key & 0xFFFFFFFF) for key in found.tolist()]
         for at, pair in zip(owners, _summed(owner, counts, len(owners)), strict=True):
             self._sums[at] = self._sums.get(at, 0) + pair
@@ -276,8 +276,8 @@ class Losses:
         step = np.arange(len(flow)) - np.repeat(np.cumsum(number) - number, number)
         parts, whole = number[flow, None], counts[flow]
         share = whole * (step + 1)[:, None] // parts - whole * step[:, None] // parts
-        slices, which = np.unique(begin[flow] + step, return_inverse=True)
-        both, which = np.unique(owner[flow] * len(slices) + which, return_inverse=True)
+        slices, which = _numbered(begin[flow] + step)
+        both, which = _numbered(owner[flow] * len(slices) + which)
         for at, pair in zip(both.tolist(), _summed(which, share, len(both)), strict=True):
             told = self._slices.setdefault(owners[at // len(slices)], {})
             time = int(slices[at % len(slices)])
@@ -294,13 +294,23 @@ class Losses:
         return tuple((time * SLICE, int(pair[0]), int(pair[1])) for time, pair in sorted(told.items()))
 
 
+def _numbered(values: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The values that there are, ascending, and for each entry which of them it is. Mostly few lie close together."""
+    if not len(values):
+        return values, values
+    least = int(values.min())
+    if int(values.max()) - least > len(values):
+        return np.unique(values, return_inverse=True)
+    values = values - least
+    there = np.bincount(values) > 0
+    return np.flatnonzero(there) + least, (np.cumsum(there) - 1)[values]
+
+
 def _summed(owner: NDArray[np.int64], counts: NDArray[np.int64], owners: int) -> NDArray[np.int64]:
     """The sums of the rows of each owner, (owners, 2)."""
-    order = np.argsort(owner, kind="stable")
     sums = np.zeros((owners, 2), np.int64)
-    if len(order):
-        begin = np.flatnonzero(np.diff(owner[order], prepend=-1))
-        sums[owner[order[begin]]] = np.add.reduceat(counts[order], begin)
+    for column in range(2):
+        np.add.at(sums[:, column], owner, counts[:, column])
     return sums
 
 

@@ -13,6 +13,7 @@ from backscatter.capture.record import RecordBlock
 from backscatter.decode.columns import NON_IP, OK, PACKET, QUOTE
 from backscatter.decode.decoder import FILLED, Decoder
 from backscatter.decode.filling import Filling
+from backscatter.decode.tunnels import BY_UDP_PORT
 from backscatter.decode.vector import decoder as vector_decoder
 from backscatter.decode.vector.decoder import VectorDecoder
 from backscatter.demo import wire
@@ -229,11 +230,14 @@ class Made:
 
 
 @settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 2**64), tile=st.sampled_from([16384, 16]), alone=st.booleans())
-def test_packets_of_every_shape_decode_alike(seed, tile, alone):
+@given(
+    seed=st.integers(0, 2**64), tile=st.sampled_from([16384, 16]), few=st.sampled_from([0, 3, 256]), alone=st.booleans()
+)
+def test_packets_of_every_shape_decode_alike(seed, tile, few, alone):
     made = Made(random.Random(seed))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(vector_decoder, "TILE", tile)
+        patch.setattr(vector_decoder, "FEW_TUNNELS", few)
         pair = Pair()
         for _ in range(2):  # names and fragments go on from block to block
             records = [made.record() for _ in range(100)]
@@ -248,12 +252,14 @@ def test_packets_of_every_shape_decode_alike(seed, tile, alone):
     tunnels=st.integers(0, 2),
     six=st.booleans(),
     more=st.sampled_from([b"", bytes(64)]),
+    few=st.sampled_from([0, 3, 256]),
 )
-def test_a_few_odd_packets_among_common_ones_decode_alike(seed, tile, tunnels, six, more):
+def test_a_few_odd_packets_among_common_ones_decode_alike(seed, tile, tunnels, six, more, few):
     rng = random.Random(seed)
     made = Made(rng)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(vector_decoder, "TILE", tile)
+        patch.setattr(vector_decoder, "FEW_TUNNELS", few)
         pair = Pair()
         for _ in range(2):
             records = []
@@ -281,6 +287,7 @@ SHAPES = {
     "tcp": SEGMENT,
     "icmp error": icmp_error("10.9.9.9", "10.0.0.1", 3, 3, SEGMENT),
     "dns": udp("10.0.0.1", 53, "10.0.0.2", 9, DNS),
+    "dns to a tunnel's port": udp("10.0.0.1", 53, "10.0.0.2", 2152, DNS),
     "ntp": udp("10.0.0.1", 123, "10.0.0.2", 9, b"\x24" + bytes(47)),
     "quic": udp("10.0.0.1", 9, "10.0.0.2", 443, QUIC),
     "quic over IPv6": udp("2001:db8::1", 443, "2001:db8::2", 9, QUIC),
@@ -342,6 +349,8 @@ COMMON = {
     "tcp over IPv6": SYN_SIX,
     "of a length that the card fills in, over IPv6": SYN_SIX[:4] + b"\0\0" + SYN_SIX[6:],
     "udp": udp("10.0.0.1", 1, "10.0.0.2", 2, b"x"),
+    **{f"udp to {port}": udp("10.0.0.1", 9, "10.0.0.2", port, b"GET / HTTP/1.1\r\n" * 4) for port in BY_UDP_PORT},
+    **{f"udp from {port}": udp("10.0.0.1", port, "10.0.0.2", 9, bytes(range(60))) for port in BY_UDP_PORT},
     "ping": icmp("10.0.0.1", "10.0.0.2", 8),
     "ping over IPv6": icmp("2001:db8::1", "2001:db8::2", 128),
     "unreachable": icmp_error("10.0.0.9", "10.0.0.1", 3, 3, tcp("10.0.0.1", 1, "10.0.0.2", 2, "S")),

@@ -110,7 +110,8 @@ def _stretches(start: NDArray[np.int64], edges: NDArray[np.int64]) -> NDArray[np
     lowest, beyond = (np.searchsorted(edges, edges, side) for side in ("left", "right"))
     turn = np.arange(1, len(edges) + 1) - lowest
     end = first - -turn * (behind - first) // (beyond - lowest)
-    return np.diff(end, prepend=0, append=len(start))
+    lengths: NDArray[np.int64] = np.diff(end, prepend=0, append=len(start))
+    return lengths
 
 
 class Thinned(NamedTuple):

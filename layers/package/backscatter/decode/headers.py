@@ -9,34 +9,27 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any
 
-#: (name, format as in struct, default) of each field.
-Fields = tuple[tuple[str, str, Any], ...]
-
 
 class Header:
-    """A kind of header: `size` bytes, declared here by its fields, or by dpkt as module and class.
+    """A kind of header: `size` bytes, declared by dpkt as module and class.
 
     dpkt is loaded when the first header is read: that takes as long as to decode a million common packets, which are
     read without it.
     """
 
-    def __init__(self, size: int, declared: str | Fields) -> None:
+    def __init__(self, size: int, declared: str) -> None:
         self.size, self._declared = size, declared
 
     @cached_property
     def _form(self) -> Any:
         import dpkt  # noqa: PLC0415
 
-        fields: Any = self._declared
-        bits: Any = {}
-        if isinstance(self._declared, str):
-            module, name = self._declared.split(".")
-            form = getattr(getattr(dpkt, module), name)
-            fields, bits = form.__hdr__, getattr(form, "__bit_fields__", {})
+        module, name = self._declared.split(".")
+        declared = getattr(getattr(dpkt, module), name)
 
         class Form(dpkt.Packet):  # type: ignore[misc]  # dpkt has no types
-            __hdr__ = fields
-            __bit_fields__ = bits
+            __hdr__ = declared.__hdr__
+            __bit_fields__ = getattr(declared, "__bit_fields__", {})
 
             def unpack(self, buf: bytes) -> None:
                 """Reads the fixed fields, nothing behind them."""
@@ -57,15 +50,6 @@ Tcp, Udp = Header(20, "tcp.TCP"), Header(8, "udp.UDP")
 
 #: RFC 792, and RFC 4443 for version 6: the same first word.
 Icmp = Header(4, "icmp.ICMP")
-
-#: RFC 7348. Reserved bits are ignored on receipt, as it asks.
-Vxlan = Header(8, (("flags", "B", 0x08), ("reserved", "3s", b"\0\0\0"), ("vni_reserved", "I", 0)))
-
-#: RFC 8926, without its options.
-Geneve = Header(8, (("version_words", "B", 0), ("flags", "B", 0), ("kind", "H", 0x6558), ("vni_reserved", "I", 0)))
-
-#: RFC 2784 and 2890: the first word; what follows depends on its flags.
-Gre = Header(4, (("flags", "H", 0), ("kind", "H", 0x0800)))
 
 
 def whole(header: Header, frame: bytes, start: int, stop: int) -> Any | None:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from backscatter.decode.ethertypes import NEXT_PROTOCOL, mpls, nsh
-from backscatter.decode.headers import Geneve, Gre, Udp, Vxlan, whole
+from backscatter.decode.headers import Udp, whole
 from backscatter.decode.link import follow
 from backscatter.decode.network import (
     IPV4,
@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 
 #: Tunnels in tunnels are followed to this depth.
 DEPTH = 16
+
+#: RFC 7348: flags, next protocol of VXLAN-GPE, network number above 8 reserved bits. RFC 8926, without its options:
+#: version and words of options, EtherType, network number likewise. RFC 2784 and 2890: flags, EtherType.
+VXLAN_HEADER, GENEVE_HEADER, GRE_HEADER = struct.Struct(">B2xBI"), struct.Struct(">BxHI"), struct.Struct(">HH")
 
 #: Source routes of GRE (RFC 1701) that are stepped over; nobody sends any.
 MOST_ROUTES = 16
@@ -110,41 +114,45 @@ class Path(NamedTuple):
         return "vlan:" + ".".join(map(str, self.vlans)) if self.vlans else ""
 
 
+def _read(form: struct.Struct, frame: bytes, start: int, end: int) -> tuple[int, ...] | None:
+    """The fields of the header at `start`; None if it is not all there."""
+    return form.unpack_from(frame, start) if min(end, len(frame)) - start >= form.size else None
+
+
 def vxlan(frame: bytes, start: int, end: int) -> Tunnel | None:
     """RFC 7348. Reserved bits say nothing, and not even the I flag is asked for: the frame inside has to convince."""
-    header = whole(Vxlan, frame, start, end)
-    if header is None:
-        return None
-    return Tunnel("vxlan", header.vni_reserved >> 8, Network(TRANSPARENT_ETHERNET, start + 8, end))
+    header = _read(VXLAN_HEADER, frame, start, end)
+    return Tunnel("vxlan", header[2] >> 8, Network(TRANSPARENT_ETHERNET, start + 8, end)) if header else None
 
 
 def vxlan_gpe(frame: bytes, start: int, end: int) -> Tunnel | None:
     """draft-ietf-nvo3-vxlan-gpe: VXLAN that may name what it carries. Some do so without the bit that says so."""
-    header = whole(Vxlan, frame, start, end)
+    header = _read(VXLAN_HEADER, frame, start, end)
     if header is None:
         return None
-    named = header.flags & GPE_NEXT_PROTOCOL or is_ip(frame, start + 8, end)
-    kind = NEXT_PROTOCOL.get(header.reserved[2], OTHER) if named else TRANSPARENT_ETHERNET
-    return Tunnel("vxlan", header.vni_reserved >> 8, Network(kind, start + 8, end))
+    flags, following, number = header
+    named = flags & GPE_NEXT_PROTOCOL or is_ip(frame, start + 8, end)
+    kind = NEXT_PROTOCOL.get(following, OTHER) if named else TRANSPARENT_ETHERNET
+    return Tunnel("vxlan", number >> 8, Network(kind, start + 8, end))
 
 
 def geneve(frame: bytes, start: int, end: int) -> Tunnel | None:
     """RFC 8926. Options are stepped over, critical ones too: we only look on."""
-    header = whole(Geneve, frame, start, end)
-    if header is None or header.version_words >> 6:
+    header = _read(GENEVE_HEADER, frame, start, end)
+    if header is None or header[0] >> 6:
         return None
-    inside = Network(header.kind, start + 8 + (header.version_words & 0x3F) * 4, end)
-    return Tunnel("geneve", header.vni_reserved >> 8, inside)
+    words, kind, number = header
+    return Tunnel("geneve", number >> 8, Network(kind, start + 8 + words * 4, end))
 
 
 def gre(frame: bytes, start: int, end: int) -> Tunnel | None:
     """RFC 2784, 2890, and 1701 with its routes; version 1 with PPP is PPTP (RFC 2637)."""
-    header = whole(Gre, frame, start, end)
-    if header is None or header.flags & GRE_VERSION > 1:
+    header = _read(GRE_HEADER, frame, start, end)
+    if header is None or header[0] & GRE_VERSION > 1:
         return None
-    flags = header.flags
+    flags, kind = header
     if flags & GRE_VERSION == 1:
-        if header.kind != PPP or not flags & GRE_KEY:
+        if kind != PPP or not flags & GRE_KEY:
             return None
         body = start + 8 + 4 * sum(bool(flags & bit) for bit in (GRE_SEQUENCE, GRE_ACKNOWLEDGED))
         return Tunnel("gre", -1, Network(PPP, body, end))
@@ -155,10 +163,10 @@ def gre(frame: bytes, start: int, end: int) -> Tunnel | None:
         if routed is None:
             return None
         body = routed
-    if header.kind in {ERSPAN, ERSPAN_3}:
-        mirrored = _mirrored(frame, header.kind, body, end, sequenced=bool(flags & GRE_SEQUENCE))
+    if kind in {ERSPAN, ERSPAN_3}:
+        mirrored = _mirrored(frame, kind, body, end, sequenced=bool(flags & GRE_SEQUENCE))
         return mirrored and Tunnel("erspan", -1, mirrored)
-    return Tunnel("gre", -1, Network(header.kind, body, end))
+    return Tunnel("gre", -1, Network(kind, body, end))
 
 
 def _behind_routes(frame: bytes, at: int) -> int | None:
@@ -338,7 +346,21 @@ def open_tunnel(frame: bytes, ip: Ip) -> Tunnel | None:
     if header is None:
         return None
     opener, start, end = header
-    frame = frame[:end]  # padding is an attacker's room for packets that no host saw
+    # padding is an attacker's room for packets that no host saw
+    return _opened(opener, frame[:end], start, end)
+
+
+def may_be_tunnel(sport: int, dport: int, captured: bytes, length: int) -> bool:
+    """Whether a UDP payload of so many bytes, of which some were captured, may carry an IP packet in a tunnel."""
+    opener = BY_UDP_PORT.get(dport) or BY_UDP_PORT.get(sport)
+    tunnel = opener and _opened(opener, captured, 0, length)
+    if not tunnel:
+        return False
+    version = captured[tunnel.inside.start : tunnel.inside.start + 1]
+    return bool(version) and (tunnel.inside.kind, version[0] >> 4) in {(IPV4, 4), (IPV6, 6)}
+
+
+def _opened(opener: Opener, frame: bytes, start: int, end: int) -> Tunnel | None:
     tunnel = opener(frame, start, end)
     inside = follow(frame, tunnel.inside) if tunnel else None
     return tunnel._replace(inside=inside) if tunnel and inside else None

@@ -360,7 +360,7 @@ def _clock_faults(start: int, end: int) -> Iterator[str]:
 
 
 def _are_candidates(flows: Mapping[str, NDArray[Any]]) -> NDArray[np.bool_]:
-    """Flows (columns of FLOW) that may be backscatter themselves: an answer to a SYN nobody sent, and nothing but bare RSTs for it.
+    """Flows that may be backscatter themselves: an answer to a SYN nobody sent, and nothing but bare RSTs for it.
 
     What looks lost in them is the very question under judgement, so they say nothing about the capture.
     """

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backscatter.decode.columns import NON_IP, QUOTE
+from backscatter.decode.columns import NON_IP, QUOTE, picked
 from backscatter.decode.link import IPV4, IPV6, TRANSPARENT_ETHERNET, VLAN_TAGS, Network
-from backscatter.decode.tunnels import Path, Tunnel
+from backscatter.decode.tunnels import Path, Tunnel, may_be_tunnel
 from backscatter.decode.vector.heads import BEFORE, IP4, NUMBER, OVERLAY, TAG, Group, heads
 from backscatter.decode.vector.ip import MOST, ip_columns, ipv4, ipv6
 from backscatter.decode.vector.paths import Paths
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from backscatter.decode.filling import Filling
     from backscatter.decode.vector.heads import Bytes
     from backscatter.decode.vector.ip import Carried
-    from backscatter.decode.vector.protocols import Protocols
+    from backscatter.decode.vector.protocols import Protocols, Sorts
 
     #: Packets at their IP headers, by kind; with their heads, IP4, where they were read.
     Found = tuple[int, Group, NDArray[Any] | None]
@@ -51,6 +51,9 @@ TILE = 24576
 
 #: VLAN tags followed, and tunnels in tunnels.
 MOST_TAGS, MOST_TUNNELS = 2, 3
+
+#: Packets of a tile whose ports are a tunnel's that are looked into one by one, since they are none most probably.
+FEW_TUNNELS = 256
 
 #: EtherTypes as small numbers. ARP is the one that is surely no IP; any other may be a way to it.
 OTHER_KIND, IPV4_KIND, IPV6_KIND, VLAN_KIND, ARP_KIND = range(5)
@@ -194,17 +197,36 @@ class VectorDecoder:
         if not where.tunnel.any():
             self._write(carried, where)
             return
-        sorts = where.tunnels(len(carried))
+        sorts = self._looked_into(carried, where.tunnels(len(carried)))
         plain = sorts == NO_TUNNEL
         if plain.any():
             # tunnels may stay among the others: they come later
             rest = carried.only(plain)
-            self._write(rest, protocols(rest))
+            self._write(rest, protocols(rest, opened=True))
         for which in (VXLAN, GENEVE) if tunnels_left else ():
             those = sorts == which
             if those.any():
                 for found in self._opened(carried.where(those), which):
                     self._network(*found, tunnels_left - 1)
+
+    def _looked_into(self, carried: Carried, sorts: Sorts) -> Sorts:
+        """The sorts of tunnels without those that are none, if only few may be: mere chance chose their ports."""
+        which = np.flatnonzero(sorts)
+        if len(which) > FEW_TUNNELS:
+            return sorts
+        at, captured = carried.inside(which, carried.size + 8)
+        body = picked(carried.head, which)["body"]
+        length = udp_payloads(
+            carried.length[which].astype(np.int64) - carried.size, body["udp_length"].astype(np.int64)
+        )
+        told = body["sport"].tolist(), body["dport"].tolist(), at.tolist(), (at + captured).tolist(), length.tolist()
+        are = [
+            may_be_tunnel(sport, dport, self._data[begin : min(end, begin + size)].tobytes(), size)
+            for sport, dport, begin, end, size in zip(*told, strict=True)
+        ]
+        sorts = sorts.copy()
+        sorts[which[~np.array(are, np.bool_)]] = NO_TUNNEL
+        return sorts
 
     def _opened(self, outer: Carried, which: int) -> Iterator[Found]:
         """What tunnels of one sort carry, sorted by kind."""

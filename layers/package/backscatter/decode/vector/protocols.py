@@ -54,8 +54,8 @@ class Protocols(NamedTuple):
         return sorts
 
 
-def protocols(carried: Carried) -> Protocols:
-    """Where packets are that are not TCP."""
+def protocols(carried: Carried, *, opened: bool = False) -> Protocols:
+    """Where packets are that are not TCP; `opened` if there are no tunnels among them, whatever their ports."""
     sound, body = carried.group.sound, carried.body
     others = np.flatnonzero(carried.proto != TCP)
     if len(others) == len(carried) and ((carried.proto == UDP) & sound).all():
@@ -66,7 +66,7 @@ def protocols(carried: Carried) -> Protocols:
     every = len(udp) == len(carried)
     destination = MEANING.take(body["dport"] if every else body["dport"][udp])
     tunnel = destination & TUNNEL
-    if tunnel.all():
+    if tunnel.all() and not opened:
         return Protocols(others, udp, icmp, tunnel, np.zeros(len(udp), np.bool_))
     source = MEANING.take(body["sport"] if every else body["sport"][udp])
     # a tunnel by the destination, or else by the source

@@ -3,7 +3,9 @@
 import json
 import os
 import random
+import weakref
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -13,6 +15,7 @@ from tests.cli.schema import FLOW, SUMMARY, faults
 from backscatter.cli.main import cli
 from backscatter.demo.wire import ether, icmp_error, tcp, udp, vxlan
 from backscatter.flow.builder import FlowBuilder
+from backscatter.flow.read import span_of
 
 TABLE = """\
 START                          PROTO  SRC                  DST                 PACKETS  BYTES  FLAGS  HISTORY  STATE  SCOPE
@@ -136,6 +139,43 @@ def test_files_that_overlap_are_views_that_are_never_summed(tmp_path):
     table = flows(*views).stdout.splitlines()
     assert table[0].endswith("SENSOR")
     assert {line.split()[-1] for line in table[1:]} == set(views)
+
+
+def test_a_file_that_is_gone_once_it_was_looked_through_costs_only_its_sensor(tmp_path, monkeypatch):
+    view, gone = (case.write(tmp_path / f"{name}.pcap", case.session()) for name in "ab")
+    monkeypatch.setattr("backscatter.cli.local.span_of", _then_remove(gone))
+    result = flows("--json", gone, view)
+    assert result.exit_code == 1
+    assert result.stderr == f"{gone}: No such file or directory\n"
+    assert result.stdout == flows("--json", view).stdout
+
+
+def _then_remove(name):
+    def looked(piece, **more):
+        span = span_of(piece, **more)
+        if piece.name == name:
+            Path(name).unlink()
+        return span
+
+    return looked
+
+
+def test_a_summary_of_many_files_keeps_none_of_their_packets(tmp_path, monkeypatch):
+    """Each is looked through for its times, and then read: never is one held until it is known where it belongs."""
+    held = []
+    add = FlowBuilder.add
+    monkeypatch.setattr(
+        FlowBuilder, "add", lambda self, packets: held.append(weakref.ref(packets["time"])) or add(self, packets)
+    )
+    packets = case.session() * 40
+    names = [
+        case.write(tmp_path / f"{n}.pcap", [(time + n * 10**10, frame) for time, frame in packets]) for n in range(9)
+    ]
+    monkeypatch.setitem(FlowBuilder.__init__.__kwdefaults__, "lot", 500)
+    [summary] = records("--summary", *names)
+    assert summary["packets"] == 9 * len(packets) == 3600
+    assert len(held) == 9
+    assert [times() for times in held] == [None] * 9
 
 
 def test_the_summary_gives_every_field_of_the_contract(day):

@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import struct
+from functools import partial
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from tests.store.test_sharing import damaged, fragmented, late_interface
 
 from backscatter.capture.limits import Limits
 from backscatter.cli.main import cli
+from backscatter.decode.columns import PLACE_BITS
 from backscatter.decode.decoder import Decoder
 from backscatter.demo.wire import ether, pcap, tcp
 from backscatter.flow import abreast, builder, cores
@@ -101,6 +103,23 @@ def test_flows_go_out_between_rounds(small, monkeypatch, tmp_path):
     ]
     same(tmp_path, pcap([(T + n * 10**9, frame) for n, frame in enumerate(frames)]))
     assert len(small) > 4
+
+
+def test_every_piece_of_a_sensor_is_shared_out(small, tmp_path):
+    frames = [
+        ether(tcp(f"192.0.2.{n % 9}", 1000 + n % 40, "10.0.0.5", 80, "A", seq=n, payload=bytes(n % 7)))
+        for n in range(300)
+    ]
+    paths = [tmp_path / f"{number}.pcap" for number in range(3)]
+    for number, path in enumerate(paths):
+        path.write_bytes(pcap([(T + n * 10**6, frames[n]) for n in range(100 * number, 100 * number + 100)]))
+    pieces = [Piece(path.name, partial(path.open, "rb")) for path in paths]
+    one, several = read_sensor("s", pieces), read_sensor("s", pieces, processes=3)
+    assert len(small) == 6
+    assert (one.table.rows == several.table.rows).all()
+    places = one.table.rows["src_places"]
+    assert {0, 1, 2} <= set((places[places >= 0] >> PLACE_BITS).tolist())
+    assert (one.censuses, len(one.censuses)) == (several.censuses, 3)
 
 
 def test_scopes_have_this_process_numbers(small, tmp_path):

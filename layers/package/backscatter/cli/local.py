@@ -1,4 +1,4 @@
-"""From files to flows: each file is decoded once, files are gathered into sensors by their times, flows are built."""
+"""From files to flows: files are gathered into sensors by their times, and the flows of each sensor are built."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from backscatter.cli.main import Failure
 from backscatter.cli.terminal import Meter
-from backscatter.decode.decoder import Decoder
+from backscatter.errors import CaptureError
 from backscatter.flow.builder import REORDERING
 from backscatter.flow.conversation import SECOND
 from backscatter.flow.cores import cores
 from backscatter.flow.lookup import TableScene
-from backscatter.flow.read import Piece, group_sensors, read_piece, read_sensor, sensor_flows
+from backscatter.flow.read import Piece, group_sensors, read_sensor, span_of
 from backscatter.flow.table import FlowTable
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from backscatter.cli.source import Source
     from backscatter.cli.terminal import Speaker
     from backscatter.flow.census import Census
-    from backscatter.flow.read import PieceRead, SensorFlows, Sink
+    from backscatter.flow.read import SensorFlows, Sink
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,67 +73,57 @@ def read_captures(found: Sequence[Source], speaker: Speaker, sink: Sink | None =
     With `sink`, flows are given to it as they end, as `read_sensor` does, and none are kept. Raises Failure where there
     is no capture at all.
     """
-    with Meter("reading captures", sum(source.size for source in found)) as meter:
-        if len(found) == 1:
-            return _alone(found[0], speaker, meter, sink)
-        return _together(found, speaker, meter, sink)
-
-
-def _alone(source: Source, speaker: Speaker, meter: Meter, sink: Sink | None) -> Captures:
-    """One file is one sensor: its packets are flows as soon as they are read, and take no room besides."""
-    try:
-        sensor = read_sensor(
-            source.name, [Piece(source.name, source.open)], progress=meter.at, sink=sink, processes=cores()
-        )
-    except OSError as error:
-        speaker.problem(f"{source.name}: {error.strerror or error}")
-        raise Failure("no capture could be read") from error
-    (piece,) = sensor.pieces
-    file = _told(source, piece, speaker, meter)
-    if file is None:
-        raise Failure("no capture could be read")
-    _told_late(sensor, speaker)
-    return Captures({source.name: file}, (replace(sensor, pieces=()),))
-
-
-def _together(found: Sequence[Source], speaker: Speaker, meter: Meter, sink: Sink | None) -> Captures:
-    """Which files are pieces of one sensor shows when all of them are read."""
-    decoder = Decoder()
+    groups = [list(found)] if len(found) == 1 else _grouped(found, speaker)
     files: dict[str, File] = {}
-    pieces: list[PieceRead] = []
-    for source in found:
-        try:
-            piece = _decoded(source, decoder, meter)
-        except OSError as error:
-            speaker.problem(f"{source.name}: {error.strerror or error}")
-            continue
-        file = _told(source, piece, speaker, meter)
-        if file is not None:
-            files[source.name] = file
-            pieces.append(piece)
-    if not pieces:
+    sensors: list[SensorFlows] = []
+    with Meter("reading captures", sum(source.size for group in groups for source in group)) as meter:
+        for group in groups:
+            sensor = _read_group(group, speaker, meter, sink)
+            if sensor is None:
+                continue
+            for source, piece in zip(group, sensor.pieces, strict=True):
+                if piece.layout is None:
+                    speaker.problem(str(piece.error))
+                    continue
+                told_damage(source.name, piece.damage, speaker)
+                files[source.name] = File(source, piece.layout, piece.damage)
+            _told_late(sensor, speaker)
+            sensors.append(replace(sensor, pieces=()))
+    if not files:
         raise Failure("no capture could be read")
-    sensors = []
-    for group in group_sensors([piece.span for piece in pieces]):
-        of_sensor = [pieces[index] for index in group]
-        sensor = sensor_flows(of_sensor[0].name, of_sensor, decoder, sink, cores())
-        _told_late(sensor, speaker)
-        sensors.append(replace(sensor, pieces=()))  # flows are built: their packets may go
     return Captures(files, tuple(sensors))
 
 
-def _decoded(source: Source, decoder: Decoder, meter: Meter) -> PieceRead:
-    return read_piece(Piece(source.name, source.open), decoder, progress=meter.at)
+def _grouped(found: Sequence[Source], speaker: Speaker) -> list[list[Source]]:
+    """The files that are pieces of one sensor, in the order of time.
+
+    Their times show it, so that each file is looked through before it is read: packets are far more than memory holds.
+    """
+    captures: list[Source] = []
+    spans: list[tuple[int, int] | None] = []
+    with Meter("sorting captures by time", sum(source.size for source in found)) as meter:
+        for source in found:
+            try:
+                spans.append(span_of(Piece(source.name, source.open), progress=meter.at))
+                captures.append(source)
+            except CaptureError as error:
+                speaker.problem(str(error))
+            except OSError as error:
+                speaker.problem(f"{source.name}: {error.strerror or error}")
+            meter.done(source.size)
+    return [[captures[index] for index in group] for group in group_sensors(spans)]
 
 
-def _told(source: Source, piece: PieceRead, speaker: Speaker, meter: Meter) -> File | None:
-    """A file that was read, and what is wrong with it told; None where it is no capture."""
-    meter.done(source.size)
-    if piece.layout is None:
-        speaker.problem(str(piece.error))
+def _read_group(group: Sequence[Source], speaker: Speaker, meter: Meter, sink: Sink | None) -> SensorFlows | None:
+    """The flows of one sensor, which take no room besides; None where its files cannot be read after all."""
+    pieces = [Piece(source.name, source.open) for source in group]
+    try:
+        return read_sensor(group[0].name, pieces, progress=meter.at, sink=sink, processes=cores())
+    except OSError as error:
+        speaker.problem(f"{', '.join(source.name for source in group)}: {error.strerror or error}")
         return None
-    told_damage(source.name, piece.damage, speaker)
-    return File(source, piece.layout, piece.damage)
+    finally:
+        meter.done(sum(source.size for source in group))
 
 
 def _told_late(sensor: SensorFlows, speaker: Speaker) -> None:

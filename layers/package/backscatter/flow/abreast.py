@@ -66,7 +66,8 @@ class _Told:
 class Abreast:
     """Reads a plain file, of which nobody else has taken any blocks, with so many processes.
 
-    What others have read is counted in `tally` and added to `builder` between two blocks of this one.
+    What others have read is counted in `tally` and added to `builder` between two blocks of this one. `piece` is the
+    file's number among those of its sensor.
     """
 
     def __init__(
@@ -79,7 +80,9 @@ class Abreast:
         decoder: Decoder,
         tally: RangeTally,
         builder: FlowBuilder,
+        piece: int = 0,
     ) -> None:
+        self._piece = piece
         self._file, self._reader, self._limits, self._processes = file.fileno(), reader, limits, processes
         self._decoder, self._tally, self._builder = decoder, tally, builder
         self._size = os.fstat(self._file).st_size
@@ -145,7 +148,7 @@ class Abreast:
         for block in reader.blocks(until):
             if first is None:
                 first = int(block.time[0])
-            packets = decoder.decode(block)
+            packets = decoder.decode(block, self._piece)
             tally.add(packets)
             aside.add(packets)
             if reader.damage or tally.packets > 2 * BATCH // self._round[2]:

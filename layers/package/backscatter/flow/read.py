@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from io import BufferedReader, FileIO
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
@@ -12,13 +12,11 @@ import numpy as np
 
 from backscatter.capture.limits import Limits
 from backscatter.capture.reader import open_capture
-from backscatter.decode.columns import PLACE_BITS, Packets
 from backscatter.decode.decoder import Decoder
 from backscatter.errors import CaptureError
 from backscatter.flow.abreast import Abreast
 from backscatter.flow.builder import FlowBuilder, in_order
 from backscatter.flow.census import Census, Losses, Tally
-from backscatter.flow.held import slimmed
 from backscatter.flow.ranges import RangeTally
 from backscatter.flow.table import FLOW, FLOW_QUOTE, FlowTable
 
@@ -30,6 +28,7 @@ if TYPE_CHECKING:
     from backscatter.capture.layout import Layout
     from backscatter.capture.reader import Reader
     from backscatter.capture.record import Damage, RecordBlock
+    from backscatter.decode.columns import Packets
     from backscatter.flow.build import Built
 
 #: How far (ns) a file may begin before the one that it follows has ended: packets are stamped before they are written,
@@ -61,7 +60,6 @@ class Piece:
 class PieceRead:
     """One capture, read.
 
-    tables    its packets as they were decoded, in order, with piece 0 in their places; () once flows were built
     tally     what they add up to
     expanded  bytes of the expanded stream
     layout    how to read single records again; None where it is no capture
@@ -71,19 +69,12 @@ class PieceRead:
     """
 
     name: str
-    tables: tuple[Packets, ...] = ()
     tally: Tally = field(default_factory=Tally)
     expanded: int = 0
     layout: Layout | None = None
     damage: tuple[Damage, ...] = ()
     dropped: int | None = None
     error: CaptureError | None = None
-
-    @property
-    def span(self) -> tuple[int, int] | None:
-        """Times (ns) of its first and last packet; None without packets."""
-        start, end = self.tally.start, self.tally.end
-        return None if start is None or end is None else (start, end)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,26 +97,51 @@ class SensorFlows:
         return [piece.error for piece in self.pieces if piece.error]
 
 
-def read_piece(
-    piece: Piece, decoder: Decoder, limits: Limits | None = None, progress: Callable[[int], None] | None = None
-) -> PieceRead:
-    """Read and decode one capture. One that cannot be read costs only itself: its error is in what is returned.
+def span_of(
+    piece: Piece, limits: Limits | None = None, progress: Callable[[int], None] | None = None
+) -> tuple[int, int] | None:
+    """Times (ns) of the first and the last packet of a capture, of which nothing is decoded; None without packets.
 
-    The decoder keeps the names that the columns refer to; pieces of one sensor share one. `progress` is called with
-    the bytes read so far, as they are stored. OSError of the stream itself is not caught.
+    `progress` is called with the bytes read so far, as they are stored. Raises CaptureError where it is no capture.
+    OSError of the stream itself is not caught.
     """
-    tables: list[Packets] = []
-    read = _read(piece, decoder, lambda packets: tables.append(slimmed(packets)), limits, progress)
-    return replace(read, tables=tuple(tables))
+    span = None
+    with piece.open() as stream:
+        reader = open_capture(stream, piece.name, limits or Limits())
+        with contextlib.closing(_blocks(reader, stream)) as blocks:
+            for block in blocks:
+                first, last = int(block.time.min()), int(block.time.max())
+                span = (min(span[0], first), max(span[1], last)) if span else (first, last)
+                if progress:
+                    progress(_position(reader, stream))
+    return span
+
+
+def _blocks(reader: Reader, stream: BinaryIO) -> Generator[RecordBlock, None, None]:
+    """The blocks of a capture; the next is read while one is used, where it has to be waited for.
+
+    A file that lies there as it is read is not waited for: threads would only take the interpreter from each other.
+    """
+    return reader.blocks() if _is_plain(reader, stream) else _ahead(reader)
+
+
+def _is_plain(reader: Reader, stream: BinaryIO) -> bool:
+    return not reader.layout.compression and isinstance(stream, FileIO | BufferedReader)
+
+
+def _position(reader: Reader, stream: BinaryIO) -> int:
+    """Bytes read so far, as they are stored."""
+    return stream.tell() if reader.layout.compression else reader.expanded
 
 
 def _read(
     piece: Piece,
+    number: int,
     decoder: Decoder,
     take: Callable[[Packets], None],
     limits: Limits | None,
     progress: Callable[[int], None] | None,
-    abreast: Callable[[Reader, FileIO | BufferedReader, RangeTally], Abreast] | None = None,
+    abreast: Callable[[Reader, FileIO | BufferedReader, RangeTally, int], Abreast] | None = None,
 ) -> PieceRead:
     """Read and decode one capture, giving each block's packets away as soon as they are there.
 
@@ -138,22 +154,16 @@ def _read(
         except CaptureError as error:
             return PieceRead(piece.name, error=error)
         others = None
-        if reader.layout.compression or not isinstance(stream, FileIO | BufferedReader):
-            blocks = _ahead(reader)
-        elif abreast:
-            others = abreast(reader, stream, tally)
-            blocks = others.blocks()
-        else:
-            blocks = reader.blocks()
-        with contextlib.closing(blocks):  # so that nobody else goes on where this goes wrong
+        if abreast and isinstance(stream, FileIO | BufferedReader) and _is_plain(reader, stream):
+            others = abreast(reader, stream, tally, number)
+        # closed, so that nobody else goes on where this goes wrong
+        with contextlib.closing(others.blocks() if others else _blocks(reader, stream)) as blocks:
             for block in blocks:
-                packets = decoder.decode(block)
+                packets = decoder.decode(block, number)
                 tally.add(packets)
                 take(packets)
-                if progress and reader.layout.compression:
-                    progress(stream.tell())
-                elif progress:
-                    progress(others.position if others else reader.expanded)
+                if progress:
+                    progress(others.position if others else _position(reader, stream))
     return PieceRead(
         piece.name,
         tally=tally,
@@ -166,10 +176,6 @@ def _read(
 
 
 def _ahead(reader: Reader) -> Generator[RecordBlock, None, None]:
-    """The blocks of a capture that has to be waited for: the next is read while one is used.
-
-    A file that lies there as it is read is not waited for: threads would only take the interpreter from each other.
-    """
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - a plain file never needs it
 
     blocks = reader.blocks()
@@ -178,17 +184,6 @@ def _ahead(reader: Reader) -> Generator[RecordBlock, None, None]:
         while (block := found.result()) is not None:
             found = reading.submit(next, blocks, None)
             yield block
-
-
-def sensor_flows(
-    sensor: str, pieces: Sequence[PieceRead], decoder: Decoder, sink: Sink | None = None, processes: int = 1
-) -> SensorFlows:
-    """Flows and censuses of pieces that one decoder decoded, in one pass over them. The rest as `read_sensor`."""
-    flows = _Flows(sensor, [piece.name for piece in pieces], decoder, sink, processes)
-    for number, piece in enumerate(pieces):
-        for table in piece.tables:
-            flows.add(table, number)
-    return flows.finish(pieces)
 
 
 def read_sensor(
@@ -220,11 +215,9 @@ def read_sensor(
         if progress:
             progress(told)
 
+    abreast = None if processes == 1 else partial(flows.abreast, limits=limits or Limits(), processes=processes)
     for number, piece in enumerate(pieces):
-        abreast = None if number or processes == 1 else partial(flows.abreast, limits=limits, processes=processes)
-        read.append(
-            _read(piece, decoder, partial(flows.add, number=number), limits, tell if progress else None, abreast)
-        )
+        read.append(_read(piece, number, decoder, flows.add, limits, tell if progress else None, abreast))
         before = told
     return flows.finish(read)
 
@@ -239,18 +232,23 @@ class _Flows:
         self._sink = sink
         self._builder = FlowBuilder(self._keep, part=self._part, processes=processes)
 
-    def add(self, packets: Packets, number: int) -> None:
-        """Take packets of a piece with a number."""
-        if number:
-            packets = Packets({**packets.columns, "place": packets["place"] | number << PLACE_BITS}, packets.quotes)
+    def add(self, packets: Packets) -> None:
+        """Take packets of a piece."""
         self._builder.add(packets)
 
     def abreast(
-        self, reader: Reader, stream: FileIO | BufferedReader, tally: RangeTally, limits: Limits | None, processes: int
+        self,
+        reader: Reader,
+        stream: FileIO | BufferedReader,
+        tally: RangeTally,
+        number: int,
+        limits: Limits,
+        processes: int,
     ) -> Abreast:
-        """Several processes for the first piece, a plain file."""
-        limits = limits or Limits()
-        return Abreast(stream, reader, limits, processes, decoder=self._decoder, tally=tally, builder=self._builder)
+        """Several processes for a piece with a number, a plain file."""
+        return Abreast(
+            stream, reader, limits, processes, decoder=self._decoder, tally=tally, builder=self._builder, piece=number
+        )
 
     def finish(self, pieces: Sequence[PieceRead]) -> SensorFlows:
         self._builder.finish()
@@ -268,8 +266,7 @@ class _Flows:
             for number, piece in enumerate(pieces)
             if piece.tally.packets
         )
-        without_packets = tuple(replace(piece, tables=()) for piece in pieces)
-        return SensorFlows(self._sensor, table, censuses, without_packets, self._builder.late)
+        return SensorFlows(self._sensor, table, censuses, tuple(pieces), self._builder.late)
 
     def _part(self, built: Built, parts: int) -> tuple[Losses, Any]:
         losses = Losses()

@@ -4,6 +4,7 @@ import io
 import random
 import struct
 import time
+from dataclasses import replace
 
 import pytest
 from hypothesis import assume, example, given, settings
@@ -189,6 +190,48 @@ def test_no_damage_makes_the_reader_raise_or_read_twice(draw):
     reader, records = read(data)
     assert sum(len(content) for _, content in records) + sum(damage.length for damage in reader.damage) <= len(data)
     assert reader.expanded == len(data)
+
+
+@given(
+    lies=st.lists(
+        st.tuples(
+            st.integers(2, 90), st.integers(0, 3), st.sampled_from([0, 3, 5, 40, 150, 300, 2**20, 2**31, 2**32 - 1])
+        ),
+        min_size=1,
+        max_size=12,
+    ),
+    gone=st.lists(st.tuples(st.integers(2, 90), st.integers(0, 20), st.integers(0, 40)), max_size=3),
+    most=st.sampled_from([2, 3, 5, 17]),
+)
+@settings(deadline=None, max_examples=300)
+def test_how_far_is_walked_behind_a_hole_changes_nothing(lies, gone, most):
+    data = bytearray(PCAP)
+    for record, field, value in lies:
+        struct.pack_into("<I", data, PCAP_SPANS[record][0] + 4 * field, value)
+    for record, at, size in sorted(gone, reverse=True):
+        start = PCAP_SPANS[record][0] + at
+        del data[start : start + size]
+    reader, records = read(data)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reader_module, "BEHIND_HOLE", most)
+        patch.setattr(reader_module, "GROWTH", 2)
+        other, again = read(data)
+    # of several things that are wrong with a record another one may be told first
+    mine, theirs = ([replace(damage, reason="") for damage in found.damage] for found in (reader, other))
+    assert (again, theirs) == (records, mine)
+
+
+def test_a_capture_with_lies_everywhere_takes_linear_time():
+    """Each tells only by what follows it that it is one, so that the walk goes on behind it."""
+    frame = FRAMES[0]
+    record = struct.pack("<IIII", T // 10**9, 0, len(frame), len(frame)) + frame
+    liar = struct.pack("<IIII", T // 10**9, 0, 2 * len(record) + len(frame), len(frame)) + frame
+    data = PCAP[:24] + (9 * record + liar) * (12 * 2**20 // (10 * len(record))) + record
+    start = time.process_time()
+    reader, records = read(data)
+    assert time.process_time() - start < 10
+    assert reader.damage[-1].reason == "damage in many places"
+    assert len(records) > len(data) // len(record) * 8 // 10
 
 
 @pytest.mark.parametrize("chunk", [1, 700, 5000, 20_000])

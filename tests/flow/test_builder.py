@@ -15,6 +15,7 @@ from tests.flow.test_build import a_packet, distinct, tcp_packet
 from tests.flow.test_loss import closing, connection, exchange, isns
 
 from backscatter.decode.columns import ACK, HAS_PORTS, ONE_WAY, Packets
+from backscatter.flow import piles
 from backscatter.flow.build import Built, build_flows
 from backscatter.flow.builder import FlowBuilder, in_order
 from backscatter.flow.held import Held
@@ -41,13 +42,15 @@ def parts(table: Packets, cuts: list[int]) -> list[Packets]:
 
 
 def built(
-    tables: list[Packets], *, reordering: int = 0, batch: int = 1, lot: int = 1 << 20
+    tables: list[Packets], *, reordering: int = 0, batch: int = 1, lot: int = 1 << 20, pile: int = 1 << 16
 ) -> tuple[FlowTable, FlowBuilder]:
     told: list[Built] = []
     builder = FlowBuilder(told.append, reordering=reordering, batch=batch, brief=0, lot=lot)
-    for table in tables:
-        builder.add(table)
-    builder.finish()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(piles, "PILE_PACKETS", pile)
+        for table in tables:
+            builder.add(table)
+        builder.finish()
     return FlowTable(*in_order(told), SCOPES), builder
 
 
@@ -66,8 +69,14 @@ def in_time(rows: list[dict]) -> list[dict]:
 
 
 cuts = st.lists(st.integers(0, 200), max_size=6)
-#: Whether packets are dealt into piles, and whether flows are looked at before the end.
-sizes = st.fixed_dictionaries({"lot": st.sampled_from([1, 7, 1 << 20]), "batch": st.sampled_from([1, 1 << 20])})
+#: Whether packets are dealt into piles, whether these are looked at together, and whether before the end.
+sizes = st.fixed_dictionaries(
+    {
+        "lot": st.sampled_from([1, 7, 1 << 20]),
+        "batch": st.sampled_from([1, 1 << 20]),
+        "pile": st.sampled_from([1, 1 << 16]),
+    }
+)
 
 
 @settings(max_examples=60, deadline=None)
@@ -182,6 +191,19 @@ def test_portions_change_nothing(monkeypatch):
     at_once = build_flows(packets(rows), SCOPES, ((),))
     monkeypatch.setattr("backscatter.flow.build.PORTION_FLOWS", 3)
     assert build_flows(packets(rows), SCOPES, ((),)).rows.tobytes() == at_once.rows.tobytes()
+
+
+@pytest.mark.parametrize("gap", [21, 1000])
+def test_some_piles_may_keep_nothing_while_others_do(gap):
+    """Conversations one after the other: little or nothing is left of most when it is looked what may go on."""
+    rows = [
+        {"t": gap * number + n, "aport": 7 + number, "f": "A", "seq": n, "payload": 1}
+        for number in range(30)
+        for n in range(20)
+    ]
+    table = packets(rows)
+    found, _ = built(parts(table, list(range(0, 600, 50))), batch=100, lot=16, pile=1)
+    assert_same(found, build_flows(table, SCOPES, ((),)))
 
 
 def test_a_stray_clock_does_not_end_the_flows_of_all_others():

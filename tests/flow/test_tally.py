@@ -46,3 +46,10 @@ def test_gaps_are_taken_in_the_order_of_time_in_each_block_and_every_so_manieth(
             assert tally.census([], Losses(), 0, piece="", sensor="").median_gap == expected
     finally:
         census._MOST_GAPS = before
+
+
+def test_hostile_times_overflow_without_a_word():
+    tally = Tally()
+    for time in (2**62, -(2**62) - 5):
+        tally._add_gaps(np.array([time]))
+    assert tally._behind == -(2**62) - 5

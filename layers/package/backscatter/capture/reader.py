@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 CHUNK, LARGEST_CHUNK = 4 * 2**20, 16 * 2**20
 FEW_RECORDS, MOST_RECORDS = 16384, 131072
 
+#: Records walked behind a hole, and how many times as many whenever that went well: little of it is in vain where there
+#: is one hole behind the other.
+BEHIND_HOLE, GROWTH = 512, 8
+
 #: Holes that are read on behind; a capture that has more was made so.
 MOST_HOLES = 10000
 
@@ -72,6 +76,7 @@ class Reader:
         self._limits = limits
         self._walker = PcapngWalker(layout, limits) if layout.container == "pcapng" else None
         self._trust = Trust()
+        self._most = sys.maxsize  # records that the next walk may find
         self._buffers = Buffers()
         self._last: int | None = None
         self._hole: tuple[int, str] | None = None  # offset and reason of damage whose end was not found yet
@@ -186,8 +191,13 @@ class Reader:
     def _walk(self, data: bytearray, at: int, base: int, until: int, *, ended: bool) -> Walk:
         if self._walker:
             return self._walker.walk(data, at, base, MOST_RECORDS, until - base)
-        walk = walk_pcap(data, at, base, self.layout, self._limits, MOST_RECORDS, self._trust)
-        return Inspection(walk, self._headers(data, ended=ended), self._last).mended() if walk.told(data) else walk
+        most = min(self._most, MOST_RECORDS)
+        walk = walk_pcap(data, at, base, self.layout, self._limits, most, self._trust)
+        if walk.told(data):
+            headers, short = self._headers(data, ended=ended), most < MOST_RECORDS
+            walk = Inspection(walk, headers, self._last, short=short).mended()
+        self._most = BEHIND_HOLE if walk.lie else min(GROWTH * self._most, sys.maxsize)
+        return walk
 
     def _headers(self, data: bytearray, *, ended: bool) -> Headers:
         layout, section = self.layout, self.layout.sections[0]

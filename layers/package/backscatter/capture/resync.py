@@ -246,10 +246,14 @@ def cut_short(walk: Walk, size: int) -> str:
 
 
 class Inspection:
-    """The inspection of what one walk over a buffer found: which records to keep, and where the walk went astray."""
+    """The inspection of what one walk over a buffer found: which records to keep, and where the walk went astray.
 
-    def __init__(self, walk: Walk, headers: Headers, last: int | None) -> None:
+    `short` if the next walk may be a longer one, so that what this one does not tell can wait.
+    """
+
+    def __init__(self, walk: Walk, headers: Headers, last: int | None, *, short: bool = False) -> None:
         self._walk = walk
+        self._short = short
         self._headers = headers
         self._last = last
         block = walk.told(headers.data)
@@ -296,6 +300,7 @@ class Inspection:
     def mended(self) -> Walk:
         """The walk with only what can be believed; where it lied, `found` and `held` are told."""
         walk, count, resume = self._walk, len(self._block), 0
+        more = not walk.lie and not walk.wants  # it found as many as it was to find: more records follow
         outliers: list[int] = []
         for index in self._suspects:
             if self._swallows[index] and index >= resume:
@@ -303,6 +308,8 @@ class Inspection:
                 break
             if index < resume or (index == 0 and self._last is None):
                 continue
+            if more and self._short and index >= count - 2:
+                return self._wait(index, outliers, longer=True)  # until the next ones are known
             if self._is_outlier(index):
                 # a header torn in two reads as a record without bytes, and one without a time
                 torn = index > resume and self._block.caplen[index - 1] == 0
@@ -314,13 +321,14 @@ class Inspection:
                 found = self._find(index)
                 if found < 0:
                     break  # there is no better reading
+                if more and self._short and found >= self._places[-1]:
+                    return self._wait(index, outliers, longer=True)  # until it is known what leads there
                 if self._leads_to(index, found):
                     resume = int(np.searchsorted(self._places, found)) + 1
                     continue
                 walk.lie, walk.at, count = "a record's header cannot be one", int(self._places[index]), index
                 break
-        full = not walk.lie and not walk.wants  # it found as many as it was to find: more records follow
-        if not walk.lie and not full and self._headers.ended and walk.at < len(self._headers.data):
+        if not walk.lie and not more and self._headers.ended and walk.at < len(self._headers.data):
             walk.lie = cut_short(walk, len(self._headers.data))
         if walk.lie:
             if self._undecided(count):
@@ -329,7 +337,7 @@ class Inspection:
             if count and not (self._is_remnant(count) and not 0 <= walk.found < walk.at):
                 count -= 1
                 walk.held = self._block.part(slice(count, count + 1))
-        elif full or not self._headers.ended:
+        elif more or not self._headers.ended:
             return self._wait(count, outliers)
         return self._keep(count, outliers)
 
@@ -387,13 +395,16 @@ class Inspection:
             return True
         return abs(seconds - before // NANO) <= FAR and fraction < headers.ticks
 
-    def _wait(self, count: int, outliers: list[int]) -> Walk:
-        """Holds back the last of `count` records until more was read: only then is it known to be whole."""
+    def _wait(self, count: int, outliers: list[int], *, longer: bool = False) -> Walk:
+        """Holds back the last of `count` records until more was read: only then is it known to be whole.
+
+        Or until what is there was walked, if that takes but a longer walk.
+        """
         walk, count = self._walk, max(0, count - 1)
         walk.lie, walk.found = "", -1
         full = not walk.wants and count > 0
         walk.at = int(self._places[count])
-        walk.wants = 0 if full else 2 * self._headers.reach
+        walk.wants = 0 if full or longer else 2 * self._headers.reach
         return self._keep(count, outliers)
 
     def _keep(self, count: int, outliers: list[int]) -> Walk:

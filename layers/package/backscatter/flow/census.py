@@ -153,7 +153,7 @@ class Tally:
             kept = ordered[1::every] - ordered[:-1:every]
         else:
             kept = ordered[::every].copy()
-            kept[0] -= self._behind
+            kept[:1] -= self._behind
             kept[1:] -= ordered[every - 1 : -1 : every]
         self._behind = int(ordered[-1])
         kept = np.abs(kept)

@@ -1,7 +1,7 @@
 """Packets that are kept while their flows may go on, and what they absorbed of the packets that need not be kept.
 
 A flow's row follows from few of its packets: the first ones, those with SYN, FIN or RST, the highest ack, the last. Of
-the packets in between, where a conversation simply runs on, only sums matter. `condensed` drops those and adds them to
+the packets in between, where a conversation simply runs on, only sums matter. `absorb` has those dropped and adds them to
 the kept packet before them, which then stands for the whole stretch of sequence space. Rows built from what is left,
 and from whatever comes behind it, are the same as from all packets.
 """
@@ -93,6 +93,7 @@ class Held(Packets):
     @classmethod
     def joined(cls, tables: Sequence[Held]) -> Held:  # type: ignore[override]
         """The tables one behind the other, in memory of their own."""
+        tables = [table for table in tables if len(table)]
         if not tables:
             return cls.of(Packets.empty(0))
         count = sum(map(len, tables))

@@ -104,7 +104,7 @@ class RangeTally(Tally):
         every = max(self._every, behind._every)
         between = np.zeros(0, np.int64)
         if self._behind is not None and behind.ahead is not None:
-            between = np.array([abs(behind.ahead - self._behind)])
+            between = np.abs(np.array([behind.ahead]) - np.array([self._behind]))
         elif self.ahead is None:
             self.ahead = behind.ahead
         self._gaps = [mine[:: every // self._every], between, other[:: every // behind._every]]

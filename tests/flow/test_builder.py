@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import pickle
 from typing import NoReturn
 
 import numpy as np
@@ -255,3 +256,13 @@ def test_packets_that_share_one_enormous_length_are_absorbed_too():
         builder.add(Packets(columns | one, table.quotes))
     builder.finish()
     assert_same(FlowTable(*in_order(told), SCOPES), build_flows(table, SCOPES, ((),)))
+
+
+@pytest.mark.parametrize("count", [2, 50])
+def test_what_another_process_sends_takes_no_more_room_than_here(count):
+    here = Held.of(packets([{"t": n} for n in range(count)]))
+    there = pickle.loads(pickle.dumps(here))
+    assert {name: column.strides for name, column in there.columns.items()} == {
+        name: column.strides for name, column in here.columns.items()
+    }
+    assert all((there[name] == here[name]).all() for name in here.columns)

@@ -44,6 +44,9 @@ LEAST_STRETCH = 16 << 20
 #: Bytes after which this process looks whether packets are far more than was to be expected: then the round is over.
 CUT = 64 << 20
 
+#: Rounds one behind the other of which nothing counted but what this process read: then it goes on alone.
+IN_VAIN = 3
+
 #: Bytes at the end that this process reads: a capture that was cut short is damaged there.
 TAIL = 1 << 20
 
@@ -97,20 +100,20 @@ class Abreast:
 
     def blocks(self) -> Generator[RecordBlock, None, None]:
         """The blocks that this process is to decode, count and add to the flows itself, in order."""
-        reader, joined = self._reader, True
+        reader, in_vain = self._reader, 0
         yield from reader.blocks(ALONE)
         while (standing := reader.standing) is not None:
             # all together they read a batch, if records go on as they were
             room = min(self._size - TAIL - standing.at, standing.at * BATCH // max(self._tally.packets, 1))
             count = min(self._processes, room // LEAST_STRETCH)
-            if not joined or count < 2 or self._size > self._limits.expanded_bytes or not may_fork():
+            if in_vain == IN_VAIN or count < 2 or self._size > self._limits.expanded_bytes or not may_fork():
                 yield from reader.blocks()
                 return
             step = room // count
             self._round = standing.at, step, count
             most = self._tally.packets + 2 * BATCH // count
             helpers: list[Helper[_Told] | None] = []
-            joined = False  # where all were in vain, so would be the next
+            in_vain += 1
             try:
                 for number, aside in enumerate(self._builder.aside(count - 1), 1):
                     helpers.append(self._helper(number, standing, step, aside))
@@ -123,7 +126,7 @@ class Abreast:
                     if told is None or not self._joins(told, standing):
                         break  # it is read here, in the next round or alone
                     self._join(told, number)
-                    joined = True
+                    in_vain = 0
             finally:
                 for helper in helpers:
                     if helper:
@@ -145,13 +148,14 @@ class Abreast:
         decoder, tally = self._decoder, RangeTally()
         decoder.fragments = Fragments()
         first: int | None = None
+        waits_for_it = os.getppid()
         for block in reader.blocks(until):
             if first is None:
                 first = int(block.time[0])
             packets = decoder.decode(block, self._piece)
             tally.add(packets)
             aside.add(packets)
-            if reader.damage or tally.packets > 2 * BATCH // self._round[2]:
+            if reader.damage or tally.packets > 2 * BATCH // self._round[2] or os.getppid() != waits_for_it:
                 return
         standing, missed_more = reader.standing, decoder.fragments.missed_more
         if reader.damage or reader.begin is None or first is None or standing is None or missed_more:

@@ -1,9 +1,9 @@
 """Packets that are kept while their flows may go on, and what they absorbed of the packets that need not be kept.
 
 A flow's row follows from few of its packets: the first ones, those with SYN, FIN or RST, the highest ack, the last. Of
-the packets in between, where a conversation simply runs on, only sums matter. `absorb` has those dropped and adds them to
-the kept packet before them, which then stands for the whole stretch of sequence space. Rows built from what is left,
-and from whatever comes behind it, are the same as from all packets.
+the packets in between, where a conversation simply runs on, only sums matter. `absorb` adds those to the kept packet
+before them, which then stands for the whole stretch of sequence space. Rows built from what is left, and from whatever
+comes behind it, are the same as from all packets.
 """
 
 from __future__ import annotations
@@ -83,6 +83,11 @@ class Held(Packets):
     absorbed: NDArray[np.void]
     settled: Bools
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For another process: a column that holds one value is sent as one, where NumPy would write it out."""
+        columns = {name: column[:1] if column.strides == (0,) else column for name, column in self.columns.items()}
+        return _received, (len(self), columns, self.quotes, self.absorbed, self.settled)
+
     @classmethod
     def of(cls, packets: Packets) -> Held:
         """A table as it was decoded, in as little room as its values need."""
@@ -135,6 +140,20 @@ class Held(Packets):
         if len(absorbed):
             absorbed = picked(absorbed, _rows(columns["absorbed"]))
         return Held.numbered(columns, quotes, absorbed, self.settled[index])
+
+
+def _received(
+    count: int,
+    columns: dict[str, NDArray[Any]],
+    quotes: NDArray[np.void],
+    absorbed: NDArray[np.void],
+    settled: Bools,
+) -> Held:
+    """A table that another process has sent."""
+    columns = {
+        name: np.broadcast_to(column, count) if len(column) != count else column for name, column in columns.items()
+    }
+    return Held(columns, quotes, absorbed, settled)
 
 
 def slimmed(packets: Packets) -> Packets:

@@ -17,7 +17,7 @@ from backscatter.capture.pcap import FILE_HEADER, pcap_layout, walk_pcap
 from backscatter.capture.pcapng import PcapngWalker, section_order
 from backscatter.capture.record import Damage, RecordBlock
 from backscatter.capture.records import Walk
-from backscatter.capture.resync import CUT_SHORT, Blocks, Headers, Inspection, cut_short
+from backscatter.capture.resync import CHAIN, CUT_SHORT, Blocks, Headers, Inspection, cut_short
 from backscatter.capture.seems import seems
 from backscatter.errors import LimitExceeded, NotACapture
 
@@ -36,6 +36,9 @@ BEHIND_HOLE, GROWTH = 512, 8
 
 #: Holes that are read on behind; a capture that has more was made so.
 MOST_HOLES = 10000
+
+#: Bytes of the longest header of a record of pcap.
+LONGEST_HEADER = 24
 
 NO_TIMES = np.zeros(0, np.int64)
 
@@ -77,6 +80,8 @@ class Reader:
         self._walker = PcapngWalker(layout, limits) if layout.container == "pcapng" else None
         self._trust = Trust()
         self._most = sys.maxsize  # records that the next walk may find
+        self._chunk = CHUNK  # bytes to hold
+        self._until = sys.maxsize
         self._buffers = Buffers()
         self._last: int | None = None
         self._hole: tuple[int, str] | None = None  # offset and reason of damage whose end was not found yet
@@ -118,6 +123,10 @@ class Reader:
             self._walker.resume(standing.walker)
             self._walker.add_drops(drops)
 
+    def stop(self) -> None:
+        """Let `blocks` end before the next block, as if it had not been told to go any further."""
+        self._until = 0
+
     def close(self) -> None:
         """Note in the layout the section that it stands in."""
         if self._walker:
@@ -146,33 +155,35 @@ class Reader:
     def blocks(self, until: int = sys.maxsize) -> Generator[RecordBlock, None, None]:
         """The records, at most LARGEST_CHUNK bytes (or one record, if it is longer) and MOST_RECORDS at a time.
 
-        Those only whose header begins before byte `until` of the expanded stream; then `standing` tells where it goes
-        on, and more blocks may be asked for. Never raises for what the capture says: what cannot be read goes into
-        `damage`, what came before is kept.
+        Those only whose header begins before byte `until` of the expanded stream, or until somebody calls `stop`; then
+        `standing` tells where it goes on, and more blocks may be asked for. Never raises for what the capture says:
+        what cannot be read goes into `damage`, what came before is kept.
         """
         data, base, self.standing = bytearray(), self._source.position, None
         if not self._walker and not self._going_on:
             base = len(self._source.read(FILE_HEADER))
         if not self._searching and self.begin is None:
             self.begin = base
-        wants, ended, chunk = 1, False, CHUNK
+        wants, ended, self._until = 1, False, until
         while not ended:
             held = data
-            data = self._buffers.take(max(chunk, wants))
+            # little more than it is to read, but enough behind that to know records for some
+            enough = self._until - base + 2 * (CHAIN + 1) * (self._limits.record_bytes + LONGEST_HEADER)
+            data = self._buffers.take(max(min(self._chunk, enough), wants))
             data[: len(held)] = held
             got = self._source.fill(memoryview(data)[len(held) :])
             ended = len(held) + got < len(data)
             del data[len(held) + got :]
             at, wants = 0, 0
             while not wants:
-                if base + at >= until and self._hole is None:
+                if base + at >= self._until and self._hole is None:
                     self._source.give_back(data[at:])
                     self._stand(base + at)
                     return
                 if self._hole is None and not self._searching:
-                    walk = _cut(self._walk(data, at, base, until, ended=ended), data, base, until)
+                    walk = _cut(self._walk(data, at, base, self._until, ended=ended), data, base, self._until)
                     if walk.block is not None and len(walk.block) < FEW_RECORDS:
-                        chunk = min(2 * chunk, LARGEST_CHUNK)
+                        self._chunk = min(2 * self._chunk, LARGEST_CHUNK)
                     yield from self._told(data, base, walk)
                     at, wants = self._astray(walk, data, base, ended=ended)
                 else:

@@ -27,7 +27,7 @@ PACKED = 1 << 15
 STRETCHES = 64
 
 #: How many times as many flows as are likely to be kept of a table it may contribute before it is thinned out.
-_SPARE = 4
+_SPARE = 2
 
 #: Items that list a capture, whatever its flows.
 _LISTING = 2

@@ -41,9 +41,6 @@ ALONE = 1 << 20
 #: Bytes of a stretch that is worth the while.
 LEAST_STRETCH = 16 << 20
 
-#: Bytes after which this process looks whether packets are far more than was to be expected: then the round is over.
-CUT = 64 << 20
-
 #: Rounds one behind the other of which nothing counted but what this process read: then it goes on alone.
 IN_VAIN = 3
 
@@ -117,10 +114,11 @@ class Abreast:
             try:
                 for number, aside in enumerate(self._builder.aside(count - 1), 1):
                     helpers.append(self._helper(number, standing, step, aside))
-                for until in (*range(standing.at + CUT, standing.at + step, CUT), standing.at + step):
-                    yield from reader.blocks(until)
-                    if reader.standing is None or self._tally.packets > most:
-                        break
+                for block in reader.blocks(standing.at + step):
+                    yield block
+                    if self._tally.packets > most:  # far more than was to be expected: then the round is over
+                        reader.stop()
+                self._builder.put_away()
                 for number, helper in enumerate(helpers, 1):
                     told = helper.next() if helper and reader.standing else None
                     if told is None or not self._joins(told, standing):

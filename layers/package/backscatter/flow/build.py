@@ -103,10 +103,10 @@ def _fill(rows: NDArray[np.void], packets: Packets, traffic: Traffic, portion: P
 
 def _assemble(rows: NDArray[np.void], columns: Mapping[str, NDArray[Any]]) -> None:
     """Fill rows from columns, so many at a time that they stay in cache: fields lie far apart. Others are zero."""
-    rows.view(np.uint8).fill(0)
     for begin in range(0, len(rows), _ASSEMBLED):
         some = slice(begin, begin + _ASSEMBLED)
         part = rows[some]
+        part.view(np.uint8).fill(0)
         for name, column in columns.items():
             part[name] = column[some]
 

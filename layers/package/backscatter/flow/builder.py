@@ -171,6 +171,11 @@ class FlowBuilder:
         self._may_look = False
         return [Aside(self._piles.beside(number), self._settled_to) for number in range(1, count + 1)]
 
+    def put_away(self) -> None:
+        """Write what was dealt into piles: meanwhile those that gather packets aside do so too."""
+        if self._piles is not None:
+            self._piles.write()
+
     def join(self, number: int, share: Share, numbers: Numbers) -> None:
         """Take what the process of that number, from 1 on, has gathered; `numbers` has ours in place of its own."""
         assert self._piles is not None

@@ -27,6 +27,9 @@ S = TypeVar("S")
 #: Fewer parts than this for each process are done sooner than it has begun.
 WORTH = 8
 
+#: Bytes that a process may send ahead, and go on, before they are received.
+AHEAD = 1 << 20
+
 #: What is sent before all else: how many bytes something has as a pickle, and how many arrays lie beside it.
 _HEAD = struct.Struct("=QQ")
 _LENGTH = struct.Struct("=Q")
@@ -82,7 +85,12 @@ class Helper(Generic[R]):
 
     def __init__(self, made: Iterable[R]) -> None:
         """Raises OSError where the system has no room for it."""
+        import fcntl  # noqa: PLC0415 - only where processes are forked there is one
+
         self._pipe, sending = os.pipe()
+        if hasattr(fcntl, "F_SETPIPE_SZ"):
+            with contextlib.suppress(OSError):  # the system grants no more
+                fcntl.fcntl(sending, fcntl.F_SETPIPE_SZ, AHEAD)
         try:
             self._process = os.fork()
         except OSError:

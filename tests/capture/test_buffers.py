@@ -59,3 +59,12 @@ def test_a_capture_read_block_by_block_fills_the_same_buffers(monkeypatch):
     monkeypatch.setattr(Buffers, "take", lambda buffers, size: taken.append(take(buffers, size)) or taken[-1])
     assert sum(len(block) for block in open_capture(io.BytesIO(data), "x", Limits(record_bytes=100)).blocks()) == 2000
     assert len({id(buffer) for buffer in taken}) <= KEPT < len(taken)
+
+
+def test_a_small_capture_takes_a_small_buffer(monkeypatch):
+    sizes, take = [], Buffers.take
+    monkeypatch.setattr(Buffers, "take", lambda buffers, size: sizes.append(size) or take(buffers, size))
+    for count, largest in ((100, reader_module.FIRST_CHUNK), (20_000, reader_module.CHUNK)):
+        data = pcap([(i * 10**6, bytes(60)) for i in range(count)])
+        assert sum(len(block) for block in open_capture(io.BytesIO(data), "x", Limits()).blocks()) == count
+        assert max(sizes) == largest

@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 #: Bytes of the expanded stream held at a time, and records in one block. Every block costs some work by itself,
-#: whatever its size: where records are so long that there are few in a block, more is held, up to LARGEST_CHUNK.
-CHUNK, LARGEST_CHUNK = 4 * 2**20, 16 * 2**20
+#: whatever its size: where records are so long that there are few in a block, more is held, up to LARGEST_CHUNK. Most
+#: captures are small: at first FIRST_CHUNK has to do.
+FIRST_CHUNK, CHUNK, LARGEST_CHUNK = 2**19, 4 * 2**20, 16 * 2**20
 FEW_RECORDS, MOST_RECORDS = 16384, 131072
 
 #: Records walked behind a hole, and how many times as many whenever that went well: little of it is in vain where there
@@ -80,7 +81,7 @@ class Reader:
         self._walker = PcapngWalker(layout, limits) if layout.container == "pcapng" else None
         self._trust = Trust()
         self._most = sys.maxsize  # records that the next walk may find
-        self._chunk = CHUNK  # bytes to hold
+        self._chunk = min(FIRST_CHUNK, CHUNK)  # bytes to hold
         self._until = sys.maxsize
         self._buffers = Buffers()
         self._last: int | None = None
@@ -174,6 +175,7 @@ class Reader:
             got = self._source.fill(memoryview(data)[len(held) :])
             ended = len(held) + got < len(data)
             del data[len(held) + got :]
+            self._chunk = max(self._chunk, CHUNK)
             at, wants = 0, 0
             while not wants:
                 if base + at >= self._until and self._hole is None:
@@ -182,7 +184,7 @@ class Reader:
                     return
                 if self._hole is None and not self._searching:
                     walk = _cut(self._walk(data, at, base, self._until, ended=ended), data, base, self._until)
-                    if walk.block is not None and len(walk.block) < FEW_RECORDS:
+                    if len(data) >= self._chunk and not at and walk.wants and len(walk.told(data) or ()) < FEW_RECORDS:
                         self._chunk = min(2 * self._chunk, LARGEST_CHUNK)
                     yield from self._told(data, base, walk)
                     at, wants = self._astray(walk, data, base, ended=ended)

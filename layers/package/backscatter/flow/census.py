@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backscatter.decode.columns import NON_IP, OK, PLACE_BITS, UNDECODABLE
+from backscatter.decode.columns import NON_IP, OK, PLACE_BITS, UNDECODABLE, picked
 from backscatter.flow.runs import median
 from backscatter.flow.table import columns_of
 
@@ -219,11 +219,9 @@ class Tally:
         }
 
 
-#: What is asked of every flow about loss.
-_ASKED = (
-    *("src_segments", "dst_segments", "src_lost", "dst_lost", "start", "end", "scope"),
-    *("src_syns", "dst_syns", "src_synacks", "src_rsts", "dst_packets", "dst_bare_rsts"),
-)
+#: What is asked of every flow about loss, and of those that had anything to lose.
+_COUNTED = ("src_segments", "dst_segments", "src_lost", "dst_lost")
+_ASKED = ("start", "end", "scope", "src_syns", "dst_syns", "src_synacks", "src_rsts", "dst_packets", "dst_bare_rsts")
 
 
 class Losses:
@@ -238,11 +236,15 @@ class Losses:
 
     def add(self, rows: NDArray[np.void]) -> None:
         """Count more flows (array of FLOW)."""
-        told = columns_of(rows, _ASKED)
+        told = columns_of(rows, _COUNTED)
         counts = np.stack(
             [told[f"src_{name}"] + told[f"dst_{name}"].astype(np.int64) for name in ("segments", "lost")], axis=1
         )
-        some = np.flatnonzero(counts.any(axis=1) & ~_are_candidates(told))
+        some = np.flatnonzero(counts.any(axis=1))
+        if 2 * len(some) < len(rows):
+            rows, counts, some = picked(rows, some), counts[some], np.arange(len(some))
+        told = columns_of(rows, _ASKED)
+        some = some[~_are_candidates(told)[some]]
         counts, start, end = counts[some], told["start"][some], told["end"][some]
         keys = rows["src_places"][some, 0] >> PLACE_BITS << 32 | told["scope"][some]
         found, owner = _numbered(keys)

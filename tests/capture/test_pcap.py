@@ -3,6 +3,7 @@ import struct
 
 import numpy as np
 import pytest
+from tests.capture import ng
 
 from backscatter.capture import reader as reader_module
 from backscatter.capture.limits import Limits
@@ -103,6 +104,10 @@ def test_a_lie_in_a_length_loses_its_record_and_says_so():
     assert reader.expanded == len(data)
 
 
+SECTION = ng.section() + ng.interface(resolution=9)
+PACKETS = b"".join(ng.packet(FRAME, T + i) for i in range(100))
+
+
 def test_records_come_in_bounded_blocks_with_offsets_that_go_on(monkeypatch):
     monkeypatch.setattr(reader_module, "CHUNK", 1000)
     monkeypatch.setattr(reader_module, "FEW_RECORDS", 0)
@@ -129,6 +134,24 @@ def test_a_capture_over_the_size_limit_keeps_what_came_before():
     assert 0 < sum(len(block) for block in blocks) < 100
     assert "expanded_bytes" in str(reader.stopped)
     assert "expanded_bytes" in reader.damage[-1].reason
+
+
+@pytest.mark.parametrize("most", [1, 3, 1000])
+@pytest.mark.parametrize(
+    "whole", [pcap([(T + i, FRAME) for i in range(100)]), SECTION + PACKETS], ids=["pcap", "pcapng"]
+)
+def test_who_is_stopped_goes_on_where_it_stood(monkeypatch, whole, most):
+    monkeypatch.setattr(reader_module, "CHUNK", 1000)
+    reader, times, stops = open_capture(io.BytesIO(whole), "x", Limits(record_bytes=len(FRAME))), [], 0
+    while not times or reader.standing:
+        for count, block in enumerate(reader.blocks(), 1):
+            times += block.time.tolist()
+            if count == most:
+                reader.stop()
+        stops += reader.standing is not None
+    assert times == [T + i for i in range(100)]
+    assert (stops > 0) == (most < 1000)
+    assert (reader.damage, reader.expanded) == ([], len(whole))
 
 
 def test_more_is_held_of_records_that_are_long(monkeypatch):

@@ -20,6 +20,7 @@ from tests.store.shared import in_order
 from tests.store.test_sharing import damaged, fragmented, late_interface
 
 from backscatter.capture.limits import Limits
+from backscatter.capture.reader import Reader
 from backscatter.cli.main import cli
 from backscatter.decode.columns import PLACE_BITS
 from backscatter.decode.decoder import Decoder
@@ -91,6 +92,23 @@ def test_several_rounds(small, monkeypatch, tmp_path):
     monkeypatch.setattr(abreast, "BATCH", 30)
     same(tmp_path, PCAP)
     assert len(small) > 4
+
+
+def test_a_round_ends_where_packets_are_far_more_than_was_to_be_expected(small, monkeypatch, tmp_path):
+    monkeypatch.setattr(abreast, "BATCH", 200)
+    monkeypatch.setattr("backscatter.capture.reader.CHUNK", 1000)
+    stopped, stop = [], Reader.stop
+    monkeypatch.setattr(Reader, "stop", lambda reader: stopped.append(reader) or stop(reader))
+    long, short = (
+        [ether(tcp("192.0.2.1", n % 9, "10.0.0.5", 80, "A", seq=n, payload=bytes(size))) for n in range(count)]
+        for size, count in ((1400, 9), (0, 900))
+    )
+    same(
+        tmp_path,
+        pcap([(T + n * 10**6, frame) for n, frame in enumerate(long + short)]),
+        limits=Limits(record_bytes=1500),
+    )
+    assert stopped
 
 
 def test_flows_go_out_between_rounds(small, monkeypatch, tmp_path):

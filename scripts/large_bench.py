@@ -45,6 +45,7 @@ from backscatter.store.catalogue import listed  # noqa: E402
 from backscatter.store.scene import once  # noqa: E402
 
 if TYPE_CHECKING:
+    from backscatter.flow.columns import FlowColumns
     from backscatter.store.catalogue import Entry
 
 START = 1_174_413_859
@@ -189,9 +190,9 @@ class Digests:
     def __init__(self) -> None:
         self.count = self.total = 0
 
-    def part(self, table: FlowTable, _parts: int) -> tuple[int, int]:
+    def part(self, flows: FlowColumns, _parts: int) -> tuple[int, int]:
         """The digest of some flows."""
-        return digest(table)
+        return digest(flows.table())
 
     def add(self, _sensor: str, part: tuple[int, int]) -> None:
         """Add one."""

@@ -23,7 +23,7 @@ from backscatter.errors import CaptureError, FindingError
 from backscatter.finding.model import Finding
 from backscatter.finding.recognise import read_findings
 from backscatter.finding.unsaid import Unsaid
-from backscatter.flow.build import Built, build_flows
+from backscatter.flow.build import build_flows
 from backscatter.flow.builder import FlowBuilder
 from backscatter.flow.lookup import TableScene
 from backscatter.flow.read import Piece, read_sensor
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
     from backscatter.capture.reader import Reader
     from backscatter.capture.record import RecordBlock
+    from backscatter.flow.columns import Built
 
 NAME = "fuzzed"
 #: Where times without a year are placed (ns).

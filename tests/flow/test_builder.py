@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import itertools
 import pickle
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 import pytest
@@ -17,11 +17,14 @@ from tests.flow.test_loss import closing, connection, exchange, isns
 
 from backscatter.decode.columns import ACK, HAS_PORTS, ONE_WAY, Packets
 from backscatter.flow import piles
-from backscatter.flow.build import Built, build_flows
+from backscatter.flow.build import build_flows
 from backscatter.flow.builder import FlowBuilder, in_order
 from backscatter.flow.held import Held
 from backscatter.flow.piles import piles_of
 from backscatter.flow.table import FLOW, FLOW_QUOTE, FlowTable
+
+if TYPE_CHECKING:
+    from backscatter.flow.columns import Built
 
 SECOND = 10**9
 SCOPES = ("", "vlan:1")

@@ -105,7 +105,7 @@ class Workers:
                 packets.append(some)
             table = build_flows(Packets.joined(packets), scopes.values, tunnels.values, sensor="s", pieces=(NAME,))
             here = PartLosses()
-            here.add(table.rows)
+            here.add(table)
             losses.join(PartLosses.from_json(json.loads(json.dumps(here.to_json()))))
             tables.append(table)
         total = whole(self.plan, ranges, self.tail_of)

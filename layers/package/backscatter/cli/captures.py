@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from backscatter.flow.census import Census
-    from backscatter.flow.table import FlowTable
+    from backscatter.flow.columns import FlowColumns
     from backscatter.verdict.coverage import Span
 
 #: Cells of a drawn timeline: covered, in part, not at all; and the same where the terminal knows ASCII only.
@@ -182,7 +182,7 @@ def _loss(pieces: Iterable[Census], scope: str | None) -> float | None:
 class _NoFlows:
     """Flows are built for what they tell of loss only."""
 
-    def part(self, _table: FlowTable, _parts: int) -> None:
+    def part(self, _flows: FlowColumns, _parts: int) -> None:
         """Nothing is wanted of them."""
 
     def add(self, _sensor: str, _part: None) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from backscatter.cli.local import Captures
     from backscatter.cli.source import Source
-    from backscatter.flow.build import Built
+    from backscatter.flow.columns import Built, FlowColumns
     from backscatter.flow.filter import Filter
 
 COLUMNS = (
@@ -113,8 +113,9 @@ class _Kept:
         self._wanted = wanted
         self._kept: dict[str, list[Built]] = {}
 
-    def part(self, table: FlowTable, _parts: int) -> Built:
+    def part(self, flows: FlowColumns, _parts: int) -> Built:
         """Those of some flows."""
+        table = flows.table()
         kept = table.select(self._wanted.flows(table))
         return kept.rows, kept.quotes
 

@@ -9,15 +9,17 @@ import numpy as np
 
 from backscatter.flow.builder import in_order
 from backscatter.flow.record import rfc3339
-from backscatter.flow.table import FlowTable, columns_of
+from backscatter.flow.table import FlowTable
 from backscatter.store.cost import Cost
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from backscatter.cli.local import Captures
+    from backscatter.flow.columns import FlowColumns
     from backscatter.flow.filter import Filter
     from backscatter.flow.read import SensorFlows
+    from backscatter.flow.table import Flows
 
 #: Flows of a sensor that are packed to tell what storing costs. Of more, a sample spread over the capture is: half as
 #: many at most, since packing them takes long.
@@ -52,15 +54,16 @@ class Sums:
         self._start, self._end = np.iinfo(np.int64).max, np.iinfo(np.int64).min
         self._samples: dict[str, Sample] = {}
 
-    def part(self, table: FlowTable, parts: int) -> Part:
-        """What some flows of a sensor add up to; nothing of the table is kept, but for a copied sample."""
-        sample = self._samples.get(table.sensors[0], Sample()).part(table, parts)
-        kept = table if self._wanted.is_empty else table.select(self._wanted.flows(table))
-        if not len(kept):
+    def part(self, flows: FlowColumns, parts: int) -> Part:
+        """What some flows of a sensor add up to; nothing of them is kept, but for a sample."""
+        sample = self._samples.get(flows.sensors[0], Sample()).part(flows, parts)
+        which = None if self._wanted.is_empty else np.flatnonzero(self._wanted.flows(flows.table()))
+        told = flows.columns(("start", "end", "src_packets", "dst_packets"), which)
+        count = len(told["start"])
+        if not count:
             return Part(0, 0, self._start, self._end, sample)
-        told = columns_of(kept.rows, ("start", "end", "src_packets", "dst_packets"))
         packets = int(told["src_packets"].sum() + told["dst_packets"].sum())
-        return Part(len(kept), packets, int(told["start"].min()), int(told["end"].max()), sample)
+        return Part(count, packets, int(told["start"].min()), int(told["end"].max()), sample)
 
     def add(self, sensor: str, part: Part) -> None:
         """Count more flows."""
@@ -153,9 +156,9 @@ class Sample:
         self._edges = np.zeros(0, np.int64)  # where stretches end (ns)
         self._kept: list[tuple[int, Thinned]] = []  # with the numbers of their tables
 
-    def part(self, table: FlowTable, parts: int) -> Thinned:
+    def part(self, flows: Flows, parts: int) -> Thinned:
         """What is to be added of a table, one of so many over the same time: a few times what is likely to be kept."""
-        start, edges = np.ascontiguousarray(table.rows["start"]), self._edges
+        start, edges = flows.columns(("start",))["start"], self._edges
         # a few flows do not tell how all lie in time: they are one stretch
         if len(start) >= STRETCHES and (not len(edges) or start[0] > edges[-1]):
             edges = start[np.arange(1, STRETCHES + 1) * len(start) // STRETCHES - 1]
@@ -163,7 +166,9 @@ class Sample:
         while lengths[::every].sum() > _SPARE * PACKED // parts and every < STRETCHES:
             every *= 2
         stretch = np.repeat(np.arange(len(lengths)), lengths)
-        return Thinned(len(table), edges, 1, stretch, table.rows, table.quotes).only(every)
+        some = np.flatnonzero(stretch % every == 0)
+        kept = flows.select(some)
+        return Thinned(len(flows), edges, every, stretch[some], kept.rows, kept.quotes)
 
     def add(self, part: Thinned) -> None:
         """Take more flows."""

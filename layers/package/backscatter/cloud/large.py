@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from backscatter.capture.expand import Expanded
     from backscatter.capture.reader import Reader
     from backscatter.cloud.stack import Stack
-    from backscatter.flow.build import Built
+    from backscatter.flow.columns import Built
     from backscatter.store.captures import Declare, Part
     from backscatter.store.catalogue import CaptureObject
     from backscatter.store.sharing import Joined, RangeRecord
@@ -297,9 +297,9 @@ class Job:
             builder.add(packets)
         builder.finish()
         rows, quotes = in_order(built) if built else (FlowTable.empty().rows, FlowTable.empty().quotes)
-        losses.add(rows)
         names = tuple(scopes.values), tuple(tunnels.values)
         table = FlowTable(rows, quotes, *names, (sensor_of(self._name.key),), (self._name.url,))
+        losses.add(table)
         put_part(
             self._stack.items,
             self._stack.key,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from backscatter.decode.columns import OK, Packets, picked
-from backscatter.flow.build import flow_rows, portions
+from backscatter.flow.build import flow_columns, portions
 from backscatter.flow.conversation import OTHER_IDLE, SECOND, TCP, TCP_IDLE, conversations
 from backscatter.flow.cores import over
 from backscatter.flow.halves import Halves
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from backscatter.flow.build import Built
+    from backscatter.flow.columns import Built, FlowColumns
     from backscatter.flow.conversation import Traffic
     from backscatter.flow.halves import Shape
     from backscatter.flow.piles import Numbers, Put
@@ -125,7 +125,7 @@ class FlowBuilder:
         self,
         take: Callable[[Any], object],
         *,
-        part: Callable[[Built, int], Any] = lambda built, _: built,
+        part: Callable[[FlowColumns, int], Any] = lambda flows, _: flows.built(),
         reordering: int = REORDERING,
         batch: int = BATCH,
         brief: int = BRIEF,
@@ -242,9 +242,9 @@ class FlowBuilder:
         """What is to be taken of the flows that are over by then, and what has to be known of the others."""
         traffic = conversations(packets, packets.settled)
         if settled_to is None:
-            return self._part(flow_rows(packets, traffic), parts), _NOTHING
+            return self._part(flow_columns(packets, traffic), parts), _NOTHING
         live = _may_go_on(packets, traffic, settled_to)
-        made = self._part(flow_rows(packets, traffic.only(~live)), parts)
+        made = self._part(flow_columns(packets, traffic.only(~live)), parts)
         packets.settled |= packets["time"] < settled_to
         return made, _condensed(packets, traffic.only(live), self._brief)
 

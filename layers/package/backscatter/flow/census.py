@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from backscatter.decode.columns import NON_IP, OK, PLACE_BITS, UNDECODABLE, picked
+from backscatter.decode.columns import NON_IP, OK, PLACE_BITS, UNDECODABLE
 from backscatter.flow.runs import median
-from backscatter.flow.table import columns_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
     from backscatter.capture.record import Damage
     from backscatter.decode.columns import Packets
-    from backscatter.flow.table import FlowTable
+    from backscatter.flow.table import Flows, FlowTable
 
 SECOND = 1_000_000_000
 
@@ -221,7 +220,10 @@ class Tally:
 
 #: What is asked of every flow about loss, and of those that had anything to lose.
 _COUNTED = ("src_segments", "dst_segments", "src_lost", "dst_lost")
-_ASKED = ("start", "end", "scope", "src_syns", "dst_syns", "src_synacks", "src_rsts", "dst_packets", "dst_bare_rsts")
+_ASKED = (
+    *("start", "end", "scope", "src_places"),
+    *("src_syns", "dst_syns", "src_synacks", "src_rsts", "dst_packets", "dst_bare_rsts"),
+)
 
 
 class Losses:
@@ -234,19 +236,17 @@ class Losses:
         self._sums: dict[tuple[int, int], NDArray[np.int64]] = {}
         self._slices: dict[tuple[int, int], dict[int, NDArray[np.int64]]] = {}
 
-    def add(self, rows: NDArray[np.void]) -> None:
-        """Count more flows (array of FLOW)."""
-        told = columns_of(rows, _COUNTED)
+    def add(self, flows: Flows) -> None:
+        """Count more flows."""
+        told = flows.columns(_COUNTED)
         counts = np.stack(
             [told[f"src_{name}"] + told[f"dst_{name}"].astype(np.int64) for name in ("segments", "lost")], axis=1
         )
         some = np.flatnonzero(counts.any(axis=1))
-        if 2 * len(some) < len(rows):
-            rows, counts, some = picked(rows, some), counts[some], np.arange(len(some))
-        told = columns_of(rows, _ASKED)
-        some = some[~_are_candidates(told)[some]]
-        counts, start, end = counts[some], told["start"][some], told["end"][some]
-        keys = rows["src_places"][some, 0] >> PLACE_BITS << 32 | told["scope"][some]
+        told = flows.columns(_ASKED, some)
+        asked = np.flatnonzero(~_are_candidates(told))
+        counts, start, end = counts[some[asked]], told["start"][asked], told["end"][asked]
+        keys = told["src_places"][asked, 0] >> PLACE_BITS << 32 | told["scope"][asked]
         found, owner = _numbered(keys)
         owners = [(key >> 32, key & 0xFFFFFFFF) for key in found.tolist()]
         for at, pair in zip(owners, _summed(owner, counts, len(owners)), strict=True):
@@ -338,7 +338,7 @@ def take_census(
     tally = Tally()
     tally.add(packets)
     losses = Losses()
-    losses.add(table.rows)
+    losses.add(table)
     names = {"piece": table.pieces[number], "sensor": table.sensors[0]}
     return tally.census(scopes, losses, number, **names, damage=damage, dropped=dropped)
 

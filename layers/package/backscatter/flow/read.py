@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from io import BufferedReader, FileIO
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
@@ -23,13 +23,11 @@ from backscatter.flow.table import FLOW, FLOW_QUOTE, FlowTable
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
-    from numpy.typing import NDArray
-
     from backscatter.capture.layout import Layout
     from backscatter.capture.reader import Reader
     from backscatter.capture.record import Damage, RecordBlock
     from backscatter.decode.columns import Packets
-    from backscatter.flow.build import Built
+    from backscatter.flow.columns import Built, FlowColumns
 
 #: How far (ns) a file may begin before the one that it follows has ended: packets are stamped before they are written,
 #: so at a rotation a few of them cross.
@@ -41,7 +39,7 @@ _NOTHING = np.zeros(0, FLOW), np.zeros(0, FLOW_QUOTE)
 class Sink(Protocol):
     """Takes flows as they end, some at a time, each time in the order of their start."""
 
-    def part(self, table: FlowTable, parts: int, /) -> Any:
+    def part(self, flows: FlowColumns, parts: int, /) -> Any:
         """What it wants of some flows that come in so many parts; it changes nothing: other processes may be asked."""
 
     def add(self, sensor: str, part: Any, /) -> None:
@@ -252,7 +250,7 @@ class _Flows:
 
     def finish(self, pieces: Sequence[PieceRead]) -> SensorFlows:
         self._builder.finish()
-        table = self._table(*in_order(self._built)) if self._built else self._table(*_NOTHING)
+        table = FlowTable(*(in_order(self._built) if self._built else _NOTHING), **self._names)
         censuses = tuple(
             piece.tally.census(
                 self._decoder.scopes.values,
@@ -268,10 +266,10 @@ class _Flows:
         )
         return SensorFlows(self._sensor, table, censuses, tuple(pieces), self._builder.late)
 
-    def _part(self, built: Built, parts: int) -> tuple[Losses, Any]:
+    def _part(self, flows: FlowColumns, parts: int) -> tuple[Losses, Any]:
         losses = Losses()
-        losses.add(built[0])
-        return losses, self._sink.part(self._table(*built), parts) if self._sink else built
+        losses.add(flows)
+        return losses, self._sink.part(replace(flows, **self._names), parts) if self._sink else flows.built()
 
     def _keep(self, made: tuple[Losses, Any]) -> None:
         losses, part = made
@@ -281,9 +279,11 @@ class _Flows:
         else:
             self._built.append(part)
 
-    def _table(self, rows: NDArray[np.void], quotes: NDArray[np.void]) -> FlowTable:
-        scopes, tunnels = self._decoder.scopes.values, self._decoder.tunnels.values
-        return FlowTable(rows, quotes, tuple(scopes), tuple(tunnels), (self._sensor,), self._pieces)
+    @property
+    def _names(self) -> dict[str, Any]:
+        """What flows refer to by number."""
+        scopes, tunnels = tuple(self._decoder.scopes.values), tuple(self._decoder.tunnels.values)
+        return {"scopes": scopes, "tunnels": tunnels, "sensors": (self._sensor,), "pieces": self._pieces}
 
 
 def group_sensors(spans: Sequence[tuple[int, int] | None], slack: int = ROTATION_SLACK) -> list[list[int]]:

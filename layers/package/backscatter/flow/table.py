@@ -7,7 +7,7 @@ twice in FLOW, as `src_*` and `dst_*`: what that side sent.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -120,15 +120,17 @@ FLOW_QUOTE = np.dtype(
 _TOGETHER = 1 << 10
 
 
-def columns_of(rows: NDArray[np.void], names: Iterable[str]) -> dict[str, NDArray[Any]]:
-    """Some columns of rows (FLOW), each by itself. Rows are long: they are fetched once for all columns."""
-    columns = {name: np.empty(len(rows), FLOW[name]) for name in names}
-    for begin in range(0, len(rows), _TOGETHER):
-        some = slice(begin, begin + _TOGETHER)
-        part = rows[some]
-        for name, column in columns.items():
-            column[some] = part[name]
-    return columns
+class Flows(Protocol):
+    """Flows in the order of their start, as rows or otherwise."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+
+    def columns(self, names: Iterable[str], which: NDArray[np.int64] | None = None) -> dict[str, NDArray[Any]]:
+        """Some fields of FLOW, an array each: of all flows, or of those that an ascending index picks."""
+
+    def select(self, which: NDArray[np.int64]) -> FlowTable:
+        """The flows that an ascending index picks, with their quotes."""
 
 
 @dataclass(slots=True)
@@ -158,6 +160,17 @@ class FlowTable:
         """A table without flows."""
         return cls(np.zeros(0, FLOW), np.zeros(0, FLOW_QUOTE))
 
+    def columns(self, names: Iterable[str], which: NDArray[np.int64] | None = None) -> dict[str, NDArray[Any]]:
+        """Some fields, an array each, of all flows or of some. Rows are long: they are fetched once for all fields."""
+        count = len(self.rows) if which is None else len(which)
+        columns = {name: np.empty(count, FLOW[name]) for name in names}
+        for begin in range(0, count, _TOGETHER):
+            some = slice(begin, begin + _TOGETHER)
+            part = self.rows[some] if which is None else picked(self.rows, which[some])
+            for name, column in columns.items():
+                column[some] = part[name]
+        return columns
+
     def select(self, which: NDArray[np.bool_] | NDArray[np.int64], owner: NDArray[np.int64] | None = None) -> FlowTable:
         """The flows that a mask or an index picks, in that order, with their quotes.
 
@@ -165,25 +178,8 @@ class FlowTable:
         this costs what is selected, whatever the rest of the table quotes.
         """
         index = np.flatnonzero(which) if which.dtype == np.bool_ else np.asarray(which, np.int64)
-        rows, quotes = picked(self.rows, index), self.quotes
-        by_flow = None
-        if owner is None:
-            owner = np.ascontiguousarray(quotes["flow"])
-            if (owner[1:] < owner[:-1]).any():
-                by_flow = np.argsort(owner, kind="stable")
-                owner = owner[by_flow]
-        begin, end = np.searchsorted(owner, index), np.searchsorted(owner, index, side="right")
-        count = end - begin
-        new_begin = np.cumsum(count) - count
-        kept = np.repeat(begin - new_begin, count) + np.arange(count.sum())
-        kept = kept if by_flow is None else by_flow[kept]
-        quotes = picked(quotes, kept)
-        quotes["flow"] = np.repeat(np.arange(len(index)), count)
-        order = np.argsort(kept, kind="stable")
-        first = np.searchsorted(kept[order], rows["quote"]) if len(kept) else np.zeros(len(rows), np.int64)
-        place = order[np.minimum(first, len(kept) - 1)] if len(kept) else first
-        found = (rows["quote"] >= 0) & (kept[place] == rows["quote"]) if len(kept) else np.zeros(len(rows), np.bool_)
-        rows["quote"] = np.where(found, place, -1)
+        rows = picked(self.rows, index)
+        quotes = quotes_of(rows, index, self.quotes, owner)
         return FlowTable(rows, quotes, self.scopes, self.tunnels, self.sensors, self.pieces)
 
     @classmethod
@@ -219,6 +215,37 @@ class FlowTable:
             np.concatenate(rows), np.concatenate(quotes), tuple(scopes), tuple(tunnels), tuple(sensors), tuple(pieces)
         )
         return whole.select(np.lexsort((whole.rows["src_places"][:, 0], whole.rows["start"])))
+
+
+def quotes_of(
+    rows: NDArray[np.void],
+    index: NDArray[np.int64],
+    quotes: NDArray[np.void],
+    owner: NDArray[np.int64] | None = None,
+) -> NDArray[np.void]:
+    """The quotes of flows that an index picked, numbered anew, as in `rows` of these flows. `owner`: see `select`."""
+    if not len(quotes):
+        rows["quote"] = -1
+        return quotes
+    by_flow = None
+    if owner is None:
+        owner = np.ascontiguousarray(quotes["flow"])
+        if (owner[1:] < owner[:-1]).any():
+            by_flow = np.argsort(owner, kind="stable")
+            owner = owner[by_flow]
+    begin, end = np.searchsorted(owner, index), np.searchsorted(owner, index, side="right")
+    count = end - begin
+    new_begin = np.cumsum(count) - count
+    kept = np.repeat(begin - new_begin, count) + np.arange(count.sum())
+    kept = kept if by_flow is None else by_flow[kept]
+    quotes = picked(quotes, kept)
+    quotes["flow"] = np.repeat(np.arange(len(index)), count)
+    order = np.argsort(kept, kind="stable")
+    first = np.searchsorted(kept[order], rows["quote"]) if len(kept) else np.zeros(len(rows), np.int64)
+    place = order[np.minimum(first, len(kept) - 1)] if len(kept) else first
+    found = (rows["quote"] >= 0) & (kept[place] == rows["quote"]) if len(kept) else np.zeros(len(rows), np.bool_)
+    rows["quote"] = np.where(found, place, -1)
+    return quotes
 
 
 def _renumber(names: Sequence[object], known: dict) -> NDArray[np.int64]:  # type: ignore[type-arg]

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
+import numpy as np
 
 from backscatter.cli import options, remote
 from backscatter.cli.local import read_captures
@@ -115,8 +116,7 @@ class _Kept:
 
     def part(self, flows: FlowColumns, _parts: int) -> Built:
         """Those of some flows."""
-        table = flows.table()
-        kept = table.select(self._wanted.flows(table))
+        kept = flows.select(np.flatnonzero(self._wanted.flows(flows)))
         return kept.rows, kept.quotes
 
     def add(self, sensor: str, part: Built) -> None:

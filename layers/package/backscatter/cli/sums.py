@@ -57,7 +57,7 @@ class Sums:
     def part(self, flows: FlowColumns, parts: int) -> Part:
         """What some flows of a sensor add up to; nothing of them is kept, but for a sample."""
         sample = self._samples.get(flows.sensors[0], Sample()).part(flows, parts)
-        which = None if self._wanted.is_empty else np.flatnonzero(self._wanted.flows(flows.table()))
+        which = None if self._wanted.is_empty else np.flatnonzero(self._wanted.flows(flows))
         told = flows.columns(("start", "end", "src_packets", "dst_packets"), which)
         count = len(told["start"])
         if not count:

@@ -17,14 +17,14 @@ from backscatter.flow.community import community_id, community_ids
 from backscatter.flow.protocol import proto_name, proto_number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from ipaddress import IPv4Network, IPv6Network
 
     from numpy.typing import NDArray
 
     from backscatter.decode.columns import Packets
     from backscatter.flow.runs import Bools
-    from backscatter.flow.table import FlowTable
+    from backscatter.flow.table import Flows
 
 _64 = (1 << 64) - 1
 
@@ -56,17 +56,17 @@ class Filter:
         """Whether everything is kept."""
         return all(getattr(self, field.name) in ((), None) for field in fields(self))
 
-    def flows(self, table: FlowTable) -> Bools:
+    def flows(self, flows: Flows) -> Bools:
         """Mask of the flows to keep."""
-        rows = table.rows
-        kept = self._tuples(rows, rows["has_ports"] != 0, table.scopes)
+        told = flows.columns((*_TUPLE, "has_ports", "scope", "start", "end"))
+        kept = self._tuples(told, told["has_ports"] != 0, flows.scopes)
         if self.since is not None:
-            kept &= rows["end"] >= self.since
+            kept &= told["end"] >= self.since
         if self.until is not None:
-            kept &= rows["start"] <= self.until
+            kept &= told["start"] <= self.until
         if self.communities:
             index = np.flatnonzero(kept)
-            kept[index] = _among(community_ids(table.select(index)), self.communities)
+            kept[index] = _among(community_ids(flows.select(index)), self.communities)
         return kept
 
     def packets(self, packets: Packets, scopes: Sequence[str]) -> Bools:
@@ -91,7 +91,7 @@ class Filter:
             kept[index] = _among(map(_community, tuples.tolist()), self.communities)[which]
         return kept
 
-    def _tuples(self, columns: Any, has_ports: Bools, scopes: Sequence[str]) -> Bools:
+    def _tuples(self, columns: Mapping[str, NDArray[Any]], has_ports: Bools, scopes: Sequence[str]) -> Bools:
         """Mask by everything but time and community id."""
         kept = np.ones(len(has_ports), np.bool_)
         if self.hosts:
@@ -109,7 +109,7 @@ class Filter:
         return kept
 
 
-def _inside(columns: Any, side: str, network: IPv4Network | IPv6Network) -> Bools:
+def _inside(columns: Mapping[str, NDArray[Any]], side: str, network: IPv4Network | IPv6Network) -> Bools:
     """Mask of the rows whose address of one side lies in a network."""
     mask, base = int(network.netmask), int(network.network_address)
     hi: NDArray[np.uint64] = columns[f"{side}_hi"]

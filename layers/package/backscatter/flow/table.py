@@ -123,6 +123,10 @@ _TOGETHER = 1 << 10
 class Flows(Protocol):
     """Flows in the order of their start, as rows or otherwise."""
 
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        """Names of scopes that the field `scope` refers to."""
+
     def __len__(self) -> int:
         """How many there are."""
 

@@ -193,7 +193,7 @@ def test_portions_change_nothing(monkeypatch):
     rows = [row | {"aport": 2000 + n % 50, "t": n / 10} for n, row in enumerate(download(400))]
     rows += [{"proto": 17, "aport": n, "t": n} for n in range(70)]
     at_once = build_flows(packets(rows), SCOPES, ((),))
-    monkeypatch.setattr("backscatter.flow.build.PORTION_FLOWS", 3)
+    monkeypatch.setattr("backscatter.flow.build.PORTION_PACKETS", 3)
     assert build_flows(packets(rows), SCOPES, ((),)).rows.tobytes() == at_once.rows.tobytes()
 
 

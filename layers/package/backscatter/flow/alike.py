@@ -56,7 +56,7 @@ def alike(halves: Halves) -> Alike | None:
     words = _words(halves, short)
     original = _originals(words)
     # a hash brought them together: what is not alike word by word stands for itself
-    differs = np.flatnonzero(np.logical_or.reduce([column != column[original] for column in words.T]))
+    differs = np.flatnonzero(np.logical_or.reduce([column != column[original] for column in words]))
     original[differs] = differs
     few = np.ones(flows, np.bool_)
     few[short] = original == np.arange(len(short))
@@ -84,62 +84,61 @@ def _are_short(halves: Halves) -> Bools:
 
 
 def _words(halves: Halves, short: Ints) -> Words:
-    """(short conversations, 1 + 2 * SHORT): all that matters of each. Words of packets that are not there are zero."""
+    """(1 + 2 * SHORT, short conversations): all that matters of each. Words of packets that are not there are zero."""
     length = halves.shape.length
     begin, ours = halves.begin[0::2][short], length[0::2][short]
     count = ours + length[1::2][short]
-    step = np.arange(SHORT)
-    at = begin[:, None] + np.minimum(step, count[:, None] - 1)
-    words = np.empty((len(short), 1 + 2 * SHORT), np.uint64)
-    words[:, 0] = _order(halves.pos[at], count) << 6 | ours << 3 | count
-    words[:, 1:] = _packet_words(halves).view("V16")[:, 0][at].view(np.uint64)
-    for nth in range(1, SHORT):
-        words[:, 1 + 2 * nth : 3 + 2 * nth] *= (count > nth)[:, None]
+    nowhere = len(halves.half)
+    at = np.stack([np.where(count > nth, begin + nth, nowhere) for nth in range(SHORT)])
+    words = np.empty((1 + 2 * SHORT, len(short)), np.uint64)
+    words[0] = _order(np.append(halves.pos, -1)[at]) << 6 | ours << 3 | count
+    words[1 : 1 + SHORT], words[1 + SHORT :] = (some[at] for some in _packet_words(halves))
     return words
 
 
-def _packet_words(halves: Halves) -> NDArray[np.uint32]:
-    """(packets, 4): of each all that matters but its place among the others."""
+def _packet_words(halves: Halves) -> tuple[Words, Words]:
+    """Of each packet all that matters but its place among the others; behind the last of them a zero."""
     flags = halves.flags
     # src's numbers and dst's acks are on one ruler, dst's numbers and src's acks on the other
     rulers = np.empty(halves.count, np.uint32)
     begin = halves.begin[0::2]
     rulers[0::2], rulers[1::2] = halves.seq[begin], halves.ack[begin]
     rulers[halves.present] = halves.seq[halves.start]
-    words = np.empty((len(flags), 4), np.uint32)
-    words[:, 0] = halves.seq - rulers[halves.half]
-    words[:, 1] = halves.ack - rulers[halves.half ^ 1]
-    words[:, 1] *= (flags & (ACK | RST)) == ACK  # it means nothing elsewhere
-    words[:, 2] = halves.payload
+    numbers, others = np.zeros((2, len(flags) + 1, 2), np.uint32)
+    numbers[:-1, 0] = halves.seq - rulers[halves.half]
+    numbers[:-1, 1] = halves.ack - rulers[halves.half ^ 1]
+    numbers[:-1, 1] *= (flags & (ACK | RST)) == ACK  # it means nothing elsewhere
+    others[:-1, 0] = halves.payload
     traits = (halves.window == 0).view(np.uint8) | halves.opaque.view(np.uint8) << np.uint8(1)
     # a closed port's answer has the number 0 itself
     traits |= ((halves.seq == 0) & ((flags & RST) != 0)).view(np.uint8) << np.uint8(2)
-    words[:, 3] = flags.astype(np.uint16) << np.uint16(8) | traits
-    return words
+    others[:-1, 1] = flags.astype(np.uint16) << np.uint16(8) | traits
+    return numbers.view(np.uint64)[:, 0], others.view(np.uint64)[:, 0]
 
 
-def _order(pos: Ints, count: Ints) -> Ints:
-    """Which of two packets came first, a bit for each two that are there; `pos` is (conversations, SHORT)."""
-    order = np.zeros(len(pos), np.int64)
+def _order(pos: Ints) -> Ints:
+    """Which of two packets came first, a bit for each two; `pos` is (SHORT, conversations), -1 where there is none."""
+    order = np.zeros(pos.shape[1], np.int64)
     for other in range(1, SHORT):
         for one in range(other):
-            order = order << 1 | ((pos[:, one] < pos[:, other]) & (other < count))
+            order = order << 1 | (pos[one] < pos[other])
     return order
 
 
 def _originals(words: Words) -> Ints:
-    """For each row one that is probably the same: the first by hash."""
-    mixed = np.zeros(len(words), np.uint64)
-    for column in words.T:
+    """For each conversation one that is probably the same: the first by hash."""
+    count = words.shape[1]
+    mixed = np.zeros(count, np.uint64)
+    for column in words:
         mixed ^= mixed >> _HALF
         mixed ^= column
         mixed *= MIX
     mixed ^= mixed >> _HALF
     mixed *= MIX
-    bits = np.uint64(max(len(words), 1).bit_length())
+    bits = np.uint64(max(count, 1).bit_length())
     mixed >>= bits
     mixed <<= bits
-    mixed |= np.arange(len(words), dtype=np.uint64)
+    mixed |= np.arange(count, dtype=np.uint64)
     mixed.sort()
     order = (mixed & ((np.uint64(1) << bits) - np.uint64(1))).astype(np.int64)
     new = run_starts(mixed >> bits)

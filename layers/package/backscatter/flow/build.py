@@ -35,8 +35,8 @@ Portion: TypeAlias = "tuple[int, int, Shape]"
 
 UDP = 17
 
-#: Packets and flows that are worked on at a time: what is computed of them stays in the processor's cache.
-PORTION_PACKETS, PORTION_FLOWS = 1 << 16, 1 << 13
+#: Packets that are worked on at a time: what is computed of them stays near the processor.
+PORTION_PACKETS = 1 << 16
 
 #: Columns that a flow takes over from its first packet.
 _OF_FIRST = (
@@ -92,7 +92,7 @@ def portions(traffic: Traffic) -> Iterator[Portion]:
     begin = packets_before = 0
     while begin < traffic.flows:
         fits = int(np.searchsorted(behind, packets_before + PORTION_PACKETS, side="right"))
-        end = min(max(fits, begin + 1), begin + PORTION_FLOWS)
+        end = max(fits, begin + 1)
         some = slice(packets_before, int(behind[end - 1]))
         yield begin, end, Shape(traffic.packet[some], traffic.pos[some], traffic.length[2 * begin : 2 * end])
         begin, packets_before = end, some.stop

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import os
 import pickle
 from typing import TYPE_CHECKING, NoReturn
 
@@ -24,6 +25,8 @@ from backscatter.flow.piles import piles_of
 from backscatter.flow.table import FLOW, FLOW_QUOTE, FlowTable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from backscatter.flow.columns import Built
 
 SECOND = 10**9
@@ -229,6 +232,17 @@ def test_packets_wait_in_memory_where_there_is_no_room_on_disk(monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("tempfile.TemporaryFile", full)
+    table = packets([{"proto": 17, "aport": n % 9, "t": n} for n in range(50)])
+    assert_same(built(parts(table, [7, 30]), lot=5)[0], build_flows(table, SCOPES, ((),)))
+
+
+def test_a_write_that_stops_short_goes_on_where_it_stopped(monkeypatch):
+    whole, room = os.pwritev, itertools.cycle([1, 0, 3, 700])
+
+    def short(file: int, pieces: Sequence[memoryview], offset: int) -> int:
+        return whole(file, [b"".join(pieces)[: next(room)]], offset)
+
+    monkeypatch.setattr("os.pwritev", short)
     table = packets([{"proto": 17, "aport": n % 9, "t": n} for n in range(50)])
     assert_same(built(parts(table, [7, 30]), lot=5)[0], build_flows(table, SCOPES, ((),)))
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 import tempfile
 import weakref
+from collections import deque
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -226,7 +228,7 @@ class Piles:
                 pieces.append(part.packets.quotes[begin:end].data)
             for part, (begin, end) in zip(parts, absorbing, strict=True):
                 pieces.append(part.packets.absorbed[begin:end].data)
-            kept = self._spool.write(b"".join(pieces))
+            kept = self._spool.write(pieces)
             pile.append(_Chunk(form, count, _length(quoting), _length(absorbing), kept))
 
 
@@ -297,6 +299,10 @@ def _table(name: str, dtype: np.dtype[np.void], chunks: Sequence[tuple[_Chunk, b
     return np.concatenate(octets).view(dtype)
 
 
+#: Pieces that are written at once: any system takes as many.
+_MOST_PIECES = 512
+
+
 class _Spool:
     """Bytes put away: in a file without a name, or in memory where there is to be none, or no room for it.
 
@@ -328,21 +334,26 @@ class _Spool:
                 weakref.finalize(self, self._file.close)
         return self._on_disk
 
-    def write(self, data: bytes) -> tuple[int, int] | bytes:
-        """Put bytes away; returns what `read` has to be given for them."""
+    def write(self, pieces: Sequence[memoryview]) -> tuple[int, int] | bytes:
+        """Put pieces away, one behind the other; returns what `read` has to be given for them."""
         if not self._opened():
-            return data
+            return b"".join(pieces)
         assert self._file is not None
-        left = memoryview(data)
+        end, left = self.end, deque(pieces)
         try:
             while left:
                 # where forked processes write too, nobody may rely on where the file stands
-                left = left[os.pwrite(self._file.fileno(), left, self.end + len(data) - len(left)) :]
+                wrote = os.pwritev(self._file.fileno(), list(islice(left, _MOST_PIECES)), end)
+                end += wrote
+                while left and left[0].nbytes <= wrote:
+                    wrote -= left.popleft().nbytes
+                if wrote:
+                    left[0] = memoryview(left[0].tobytes())[wrote:]
         except OSError:  # no room
             self._on_disk = False
-            return data
-        self.end += len(data)
-        return self.end - len(data), len(data)
+            return b"".join(pieces)
+        begin, self.end = self.end, end
+        return begin, end - begin
 
     def read(self, kept: tuple[int, int] | bytes) -> bytes:
         """The bytes put away."""

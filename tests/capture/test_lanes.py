@@ -30,7 +30,7 @@ def plainly(data, at, form, most):
     found = []
     while at + form.header <= len(data) and len(found) < most:
         head = struct.unpack_from(form.order + "IIII", data, at)
-        if head[2] > form.longest or at + form.header + head[2] > len(data):
+        if head[2] > form.longest or at + form.header + head[2] > len(data) or not any(head):
             break
         found.append((at, *head))
         at += form.header + head[2]

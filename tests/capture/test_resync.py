@@ -248,6 +248,34 @@ def test_damage_is_found_wherever_buffers_end(monkeypatch, chunk, whole):
     assert len(reader.damage) == 2
 
 
+@pytest.mark.parametrize("chunk", [1, 700, 5000, 20_000, 200_000])
+def test_a_clock_that_steps_back_where_damage_is_costs_no_more_than_the_damage(monkeypatch, chunk):
+    """Records with times near those before the damage come again much later: they are not waited for."""
+    times = [T + n * 10**9 for n in range(600)]
+    times[300:] = [time - 25 * 10**9 for time in times[300:]]
+    data = bytearray(pcap([(time, FRAMES[n % 7]) for n, time in enumerate(times)]))
+    begin = 24 + sum(16 + len(FRAMES[n % 7]) for n in range(300))
+    data[begin : begin + 16] = b"\xff" * 16
+    monkeypatch.setattr(reader_module, "CHUNK", chunk)
+    monkeypatch.setattr(reader_module, "FIRST_CHUNK", min(chunk, reader_module.FIRST_CHUNK))
+    reader, records = read(bytes(data), record_bytes=2000)
+    assert [time for time, _ in records] == times[:299] + times[301:]
+    assert len(reader.damage) == 1
+
+
+@pytest.mark.parametrize("cut", [0, 30])
+@pytest.mark.parametrize("version", [(2, 4), (2, 3)])
+def test_zeros_that_fill_a_file_up_are_no_packets_of_1970(cut, version):
+    """Files look like this when the power went: their length is on disk, their last pages are not."""
+    data = bytearray(PCAP[: len(PCAP) - cut] + bytes(4096))
+    struct.pack_into("<HH", data, 4, *version)
+    reader, records = read(bytes(data))
+    assert [time for time, _ in records] == [time for time, _ in ORIGINAL]
+    (damage,) = reader.damage
+    assert damage.offset + damage.length == len(data)
+    assert "filled up with zeros" in damage.reason
+
+
 def test_a_capture_of_another_day_may_follow():
     """Files are put together, and clocks are set."""
     other = [(T + 9 * 86400 * 10**9 + i, frame) for i, frame in enumerate(FRAMES[:5])]

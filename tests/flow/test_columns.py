@@ -52,7 +52,7 @@ def made(rows: list[dict]) -> FlowColumns:
 @pytest.fixture(autouse=True, scope="module")
 def few_rows_together():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(columns, "_TOGETHER", 3)
+        patch.setattr(columns, "TOGETHER", 3)
         yield
 
 

@@ -69,16 +69,17 @@ class PcapRecords:
         return Head(self.order, 4, 2, self.header, self.header)
 
     def size(self, data: bytearray, at: int) -> int:
-        """Bytes of the record at `at`; 0 if it is not whole or claims too much."""
+        """Bytes of the record at `at`; 0 if it is not whole, claims too much, or is nothing."""
         if at + self.header > len(data):
             return 0
-        (caplen,) = struct.unpack_from(self.order + "I", data, at + 8)
-        size: int = self.header + caplen
-        return size if caplen <= self.longest and at + size <= len(data) else 0
+        fields = struct.unpack_from(self.order + "4I", data, at)
+        size: int = self.header + fields[2]
+        return size if fields[2] <= self.longest and at + size <= len(data) and any(fields) else 0
 
     def sound(self, data: bytearray, fields: NDArray[np.uint32], ends: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which records are whole and claim no more than they may."""
+        """Which records are whole, claim no more than they may, and are not nothing."""
         mask: NDArray[np.bool_] = (fields[2] <= self.longest) & (ends <= len(data))
+        mask &= np.bitwise_or.reduce(fields, axis=0) != 0
         return mask
 
     def mark(self, data: bytearray, at: int) -> tuple[bytes, int]:
@@ -128,6 +129,8 @@ def _walk_swapped(data: bytearray, start: int, base: int, layout: Layout, limits
         record = record_at(data, walk.at, base + walk.at, layout)
         if record is None or record.caplen > limits.record_bytes or record.body + record.caplen > len(data):
             break
+        if _is_nothing(record):
+            break
         walk.records.append(record)
         walk.at = record.body + record.caplen
     return walk
@@ -142,8 +145,15 @@ def _why(walk: Walk, data: bytearray, layout: Layout, limits: Limits) -> None:
         walk.lie = (
             f"a record claims {record.caplen} captured bytes, more than {limits.record_bytes} (limit record_bytes)"
         )
+    elif _is_nothing(record):
+        walk.lie = "a record has no time and no bytes, as where a file was filled up with zeros"
     else:
         walk.wants = layout.header + record.caplen
+
+
+def _is_nothing(record: Record) -> bool:
+    """Whether a record's header is all zeros: files whose system lost power end so."""
+    return not (record.time or record.caplen or record.wirelen)
 
 
 def _block(data: bytearray, run: Run, base: int, form: PcapRecords, linktype: int) -> RecordBlock:

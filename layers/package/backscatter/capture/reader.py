@@ -241,13 +241,17 @@ class Reader:
         if self._walker:
             longest = self._limits.record_bytes + 65536
             candidates = Blocks(data, self._walker.order, self._walker.interfaces, longest, ended)
-            found = candidates.find(at)
         else:
             candidates = self._headers(data, ended=ended)
-            found = candidates.find(at, None if self._last is None else self._last // NANO)
-        if found >= 0:
-            return self._closed(base, found), 0
-        return (at if ended else max(at, len(data) - candidates.reach)), 2 * candidates.reach
+        last = None if self._last is None else self._last // NANO
+        # whole windows from where the hole was found on: what is found does not depend on where buffers end
+        end = len(data) if ended else len(data) - candidates.reach - candidates.window + 1
+        while at < end:
+            found = candidates.find(at, at + candidates.window, last)
+            if found >= 0:
+                return self._closed(base, found), 0
+            at += candidates.window
+        return min(at, len(data)), 2 * candidates.reach
 
     def _closed(self, base: int, found: int) -> int:
         """Notes what the hole that ends at index `found` cost."""

@@ -94,6 +94,11 @@ class Headers:
         """Bytes behind a place within which a chain that begins there is decided."""
         return (CHAIN + 1) * (self.size + self.longest)
 
+    @property
+    def window(self) -> int:
+        """Bytes that are searched together: no record is longer."""
+        return self.size + self.longest
+
     def field(self, places: Places, number: int) -> Places:
         """The 32-bit field `number` of the headers at `places`, all of which have to lie in the buffer."""
         return _number(self.data, self.order, number * 4)[places].astype(np.int64)
@@ -140,9 +145,13 @@ class Headers:
             left, at = left[going], at[going]
         return mask
 
-    def find(self, start: int, seconds: int | None) -> int:
-        """Where from `start` on records begin again, with times near `seconds` or else with any; -1 for nowhere."""
-        end = len(self.data) - self.size + 1
+    def find(self, start: int, stop: int, seconds: int | None) -> int:
+        """Where from `start` on, before `stop`, records begin again; -1 for nowhere.
+
+        If there are any with times near `seconds`, it is the first of these. It does not depend on how much is held of
+        the stream, if that is a reach behind `stop` or all.
+        """
+        end = min(stop, len(self.data) - self.size + 1)
 
         def near(start: int, stop: int) -> Places:
             time = _number(self.data, self.order, 0)[start:stop]
@@ -179,6 +188,11 @@ class Blocks:
     def reach(self) -> int:
         """Bytes behind a place within which a chain that begins there is decided."""
         return 2 * self.longest
+
+    @property
+    def window(self) -> int:
+        """Bytes that are searched together."""
+        return self.longest
 
     def _whole(self, places: Places, order: str) -> tuple[Mask, Places]:
         """Which blocks are as long as they say twice, and how long that is."""
@@ -227,8 +241,8 @@ class Blocks:
         mask[which] = self.plausible(at)[0] | self.sections(at) | ((at == len(self.data)) & self.ended)
         return mask | self.sections(places)
 
-    def find(self, start: int) -> int:
-        """Where from `start` on blocks begin again; -1 for nowhere."""
+    def find(self, start: int, stop: int, _seconds: int | None) -> int:
+        """Where from `start` on, before `stop`, blocks begin again; -1 for nowhere."""
 
         def known(start: int, stop: int) -> Places:
             kinds = _number(self.data, self.order, 0)[start:stop]
@@ -237,7 +251,7 @@ class Blocks:
                 mask |= kinds == kind
             return start + np.flatnonzero(mask)
 
-        return search(start, len(self.data) - FRAME + 1, known, self.chains)
+        return search(start, min(stop, len(self.data) - FRAME + 1), known, self.chains)
 
 
 def cut_short(walk: Walk, size: int) -> str:
@@ -367,20 +381,24 @@ class Inspection:
             return False
         return bool(self._headers.plausible(self._places[index:arrived], None, FAR).all())
 
+    def _behind(self, index: int) -> int:
+        """How far behind record `index` it is looked for another reading: a record that begins there is not its own."""
+        at = int(self._places[index]) if index < len(self._places) else self._walk.at
+        return at + 1 + self._headers.window
+
     def _undecided(self, index: int) -> bool:
         """Whether more bytes are needed to tell what the record `index`, or the one before it, is."""
-        headers, index = self._headers, max(0, index - 1)
-        at = int(self._places[index]) if index < len(self._places) else self._walk.at
-        return not headers.ended and at + headers.size + headers.longest + headers.reach > len(headers.data)
+        headers = self._headers
+        return not headers.ended and self._behind(index) + headers.reach > len(headers.data)
 
     def _find(self, index: int) -> int:
-        """Where records begin again behind the header of record `index`, which is none; -1 for nowhere.
+        """Where records begin again not far behind the header of record `index`, which is none; -1 for nowhere.
 
         The record before it may have swallowed some.
         """
         start = int(self._places[index - 1]) if index else self._walk.at
         before = self._before(index)
-        return self._headers.find(start + 1, None if before is None else before // NANO)
+        return self._headers.find(start + 1, self._behind(index), None if before is None else before // NANO)
 
     def _is_remnant(self, index: int) -> bool:
         """Whether the header of record `index`, which cannot be one, has been one: then that before it is whole."""

@@ -22,9 +22,9 @@ from backscatter.flow.record import rfc3339
 from backscatter.verdict.coverage import unbroken
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Sequence
 
-    from backscatter.flow.census import Census
+    from backscatter.flow.census import Census, ScopeCensus
     from backscatter.flow.columns import FlowColumns
     from backscatter.verdict.coverage import Span
 
@@ -128,14 +128,14 @@ def record(census: Census) -> dict[str, Any]:
                 "packets": scope.packets,
                 "first": rfc3339(scope.first),
                 "last": rfc3339(scope.last),
-                "loss": _loss([census], name),
+                "loss": _loss([scope]),
             }
             for name, scope in census.scopes.items()
         },
         "damaged_bytes": census.damaged_bytes,
         "damage": [[rfc3339(after), rfc3339(before)] for after, before in census.holes],
         "dropped": census.dropped,
-        "loss": _loss([census], None),
+        "loss": _loss(census.scopes.values()),
         "non_ip": census.non_ip,
         "undecodable": census.undecodable,
         "clock_ok": census.clock_ok,
@@ -166,17 +166,15 @@ def _line(sensor: str, scope: str, pieces: Sequence[Census]) -> Line:
         sum(census.packets for census in of_scope),
         sum(piece.damaged_bytes for piece in pieces),
         sum(said) if said else None,
-        _loss(pieces, scope),
+        _loss(of_scope),
         len(pieces),
     )
 
 
-def _loss(pieces: Iterable[Census], scope: str | None) -> float | None:
+def _loss(scopes: Collection[ScopeCensus]) -> float | None:
     """The share of noticed losses in the opportunities to notice one; None without opportunities."""
-    parts = [part for piece in pieces for name, part in piece.scopes.items() if scope in (None, name)]
-    lost = sum(part.lost for part in parts)
-    chances = lost + sum(part.segments for part in parts)
-    return round(lost / chances, 6) if chances else None
+    chances = sum(scope.segments for scope in scopes)
+    return round(sum(scope.lost for scope in scopes) / chances, 6) if chances else None
 
 
 class _NoFlows:
@@ -194,7 +192,7 @@ def _overlaps(census: Census, since: int | None, until: int | None) -> bool:
 
 
 def _row(census: Census) -> tuple[str, ...]:
-    loss = _loss([census], None)
+    loss = _loss(census.scopes.values())
     return (
         _moment(census.start),
         f"{(census.end - census.start) / 1e9:.0f}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -18,7 +19,6 @@ from backscatter.flow.quotes import flow_quotes
 from backscatter.flow.sequence import sequence_space
 from backscatter.flow.sides import ack_beyond, first_acks, first_packets, number_columns, side_columns, tcp_columns
 from backscatter.flow.state import conn_states, endpoints
-from backscatter.flow.table import FlowTable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from backscatter.flow.conversation import Traffic
     from backscatter.flow.runs import Ints
     from backscatter.flow.sides import Firsts
+    from backscatter.flow.table import FlowTable
 
 #: Flows that are worked on together: the first, the one behind the last, and their packets.
 Portion: TypeAlias = "tuple[int, int, Shape]"
@@ -77,7 +78,7 @@ def build_flows(
         table. `backscatter.flow.conversation` says what one flow is, `backscatter.flow.table` what its fields mean.
     """
     flows = flow_columns(packets, conversations(packets))
-    return FlowTable(flows.rows(), flows.quotes, tuple(scopes), tuple(tunnels), (sensor,), tuple(pieces))
+    return replace(flows, scopes=tuple(scopes), tunnels=tuple(tunnels), sensors=(sensor,), pieces=tuple(pieces)).table()
 
 
 def flow_columns(packets: Packets, traffic: Traffic) -> FlowColumns:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from backscatter.flow.table import FLOW, FlowTable, quotes_of
+from backscatter.flow.table import FLOW, TOGETHER, FlowTable, quotes_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
 #: Rows (FLOW) in the order of their start, and their quotes (FLOW_QUOTE).
 Built: TypeAlias = "tuple[NDArray[np.void], NDArray[np.void]]"
-
-#: Rows that are filled together: fields of one column lie far apart, and stay in cache.
-_TOGETHER = 1 << 10
 
 
 class Some(NamedTuple):
@@ -90,8 +87,8 @@ class FlowColumns:
         """Array of FLOW: of all flows, or of those that an ascending index picks. `quote` is a row of `quotes`."""
         rows = np.empty(len(self) if which is None else len(which), FLOW)
         for run, at, wanted in self._wanted(which):
-            for begin in range(0, at.stop - at.start, _TOGETHER):
-                some = rows[at][begin : begin + _TOGETHER]
+            for begin in range(0, at.stop - at.start, TOGETHER):
+                some = rows[at][begin : begin + TOGETHER]
                 some.view(np.uint8).fill(0)
                 here = slice(begin, begin + len(some))
                 _fill(some, run, here if isinstance(wanted, slice) else wanted[here])
@@ -113,6 +110,7 @@ class FlowColumns:
 
     def _wanted(self, which: Ints | None) -> Iterator[tuple[Run, slice, slice | Ints]]:
         """The runs that have wanted flows, where these come among all wanted, and which of the run they are."""
+        assert which is None or (which[1:] > which[:-1]).all(), "flows have to be asked for in their order"
         before = 0
         for run in self.runs:
             behind = before + run.flows

@@ -116,8 +116,8 @@ FLOW_QUOTE = np.dtype(
 )
 
 
-#: Rows that are gone through together: they stay in a core's own cache.
-_TOGETHER = 1 << 10
+#: Rows that are read or filled together: fields of one column lie far apart, and stay in a core's own cache.
+TOGETHER = 1 << 10
 
 
 class Flows(Protocol):
@@ -168,8 +168,8 @@ class FlowTable:
         """Some fields, an array each, of all flows or of some. Rows are long: they are fetched once for all fields."""
         count = len(self.rows) if which is None else len(which)
         columns = {name: np.empty(count, FLOW[name]) for name in names}
-        for begin in range(0, count, _TOGETHER):
-            some = slice(begin, begin + _TOGETHER)
+        for begin in range(0, count, TOGETHER):
+            some = slice(begin, begin + TOGETHER)
             part = self.rows[some] if which is None else picked(self.rows, which[some])
             for name, column in columns.items():
                 column[some] = part[name]

@@ -180,8 +180,7 @@ def _loss(pieces: Iterable[Census], scope: str, around: Window) -> Loss:
 
     def loss(seen: Iterable[tuple[int, int]]) -> Loss:
         pairs = list(seen)
-        lost = sum(lost for _, lost in pairs)
-        return Loss(sum(segments for segments, _ in pairs) + lost, lost, dropped, packets)
+        return Loss(sum(segments for segments, _ in pairs), sum(lost for _, lost in pairs), dropped, packets)
 
     whole = loss((census.segments, census.lost) for census in of_scope)
     window = loss(pair for census in (*of_scope, *from_others) for pair in _in_window(census, around))

@@ -8,7 +8,8 @@ import time
 import pytest
 from click.testing import CliRunner
 
-from backscatter.cli.captures import captures, record
+from backscatter.cli.captures import record
+from backscatter.cli.main import cli
 from backscatter.demo.wire import ether, pcap, tcp
 from backscatter.flow.census import Census, ScopeCensus
 from backscatter.flow.read import Piece, read_sensor
@@ -37,7 +38,7 @@ def download(lost: int) -> bytes:
 def test_the_loss_is_the_share_of_segments_that_nobody_captured(tmp_path, lost):
     path = tmp_path / "lossy.pcap"
     path.write_bytes(download(lost))
-    result = CliRunner().invoke(captures, ["--json", str(path)])
+    result = CliRunner().invoke(cli, ["captures", "--json", str(path)])
     told = json.loads(result.stdout)
     share = pytest.approx((SEGMENTS / lost - 1) / SEGMENTS, abs=0.003)
     assert told["loss"] == told["scopes"][""]["loss"] == share

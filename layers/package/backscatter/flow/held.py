@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from backscatter.decode.columns import ACK, CWR, ECE, PSH, URG, Packets, picked
+from backscatter.flow.halves import opposite
 from backscatter.flow.runs import run_starts
 from backscatter.flow.table import PLACES
 
@@ -215,7 +216,7 @@ def tcp_kept(packets: Held, halves: Halves, order: Orderly, told: Bools, first_t
     """
     keep = _ends_kept(packets, halves.shape)
     simple = order.flows & order.mutual
-    keep |= np.repeat(~simple.repeat(2), halves.shape.length)
+    keep |= halves.spread(~simple.repeat(2))
     keep[halves.control] = True
     keep[first_told] = True
     keep |= ((halves.flags & ACK) == 0) | (halves.window == 0)
@@ -225,8 +226,8 @@ def tcp_kept(packets: Held, halves: Halves, order: Orderly, told: Bools, first_t
     for some in (data, silent):
         keep[halves.first(np.flatnonzero(some))] = True
     top = halves.reduced(np.maximum, order.acked)
-    keep[halves.first(np.flatnonzero(told & (order.acked == np.repeat(top, halves.shape.length))))] = True
-    keep |= data & (order.end > np.repeat(top.reshape(-1, 2)[:, ::-1].reshape(-1), halves.shape.length))
+    keep[halves.first(np.flatnonzero(told & (order.acked == halves.spread(top))))] = True
+    keep |= data & (order.end > halves.spread(opposite(top)))
     # payload is absorbed by payload only, so each stretch of it keeps its first packet
     before = np.maximum.accumulate(np.where(keep, np.arange(len(keep)), 0))
     orphans = np.flatnonzero(~keep & data & ~data[before])

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from backscatter.decode.columns import FIN, RST, SYN
+from backscatter.flow.halves import opposite
 from backscatter.flow.held import absorbed_by
 from backscatter.flow.runs import order_within, run_starts
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 #: Sides that sent as many bytes as this may run round the sequence space: they go the long way.
 _MUCH = 1 << 30
+
+_DST, _FIVE, _WORD = np.uint64(1), np.uint64(5), np.uint64(32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,25 +70,22 @@ def orderly(halves: Halves, told: Bools, first_told: Ints) -> Orderly:
     torn_flow |= halves.sent.reshape(-1, 2).max(axis=1, initial=0) >= _MUCH
     if halves.payload.min(initial=0) < 0:
         torn_flow |= halves.reduced(np.minimum, halves.payload).reshape(-1, 2).min(axis=1) < 0
-    alone = _alone(halves, told, torn)
-    shaken = _shaken(halves)
-    tried = mutual & ~torn_flow & shaken
-    settled = np.where(mutual, tried, alone)
+    tried = settled = mutual & ~torn_flow & _shaken(halves)
+    if not mutual.all():
+        settled = np.where(mutual, tried, _alone(halves, told & halves.spread(~mutual.repeat(2)), torn))
     if not tried.any():
         nothing = np.zeros(len(length), np.uint32)
         return Orderly(settled, mutual, segments, beyond, nothing, nothing)
     origin = np.zeros(halves.count, np.uint32)
     origin[halves.present] = halves.seq[halves.start]
-    told = told & np.repeat(tried.repeat(2), halves.shape.length)
-    by_other = np.repeat(origin.reshape(-1, 2)[:, ::-1].reshape(-1), halves.shape.length)
-    acked = (halves.ack - by_other) * told
-    settled &= ~(tried & _acked_too_early(halves, acked, length))
+    told = told & halves.spread(tried.repeat(2))
+    acked = (halves.ack - halves.spread(opposite(origin))) * told
+    settled = settled & ~(tried & _acked_too_early(halves, acked, length))
     top = halves.reduced(np.maximum, acked)
     first = first_told[told[first_told]]
     beyond[halves.half[first]] = top[halves.half[first]] - acked[first].astype(np.int64)
-    ceiling = np.repeat(top.reshape(-1, 2)[:, ::-1].reshape(-1), halves.shape.length)
-    begin = halves.seq - np.repeat(origin, halves.shape.length)
-    counts = np.flatnonzero((length > 0) & (begin < ceiling) & ((halves.flags & RST) == 0))
+    begin = halves.seq - halves.spread(origin)
+    counts = np.flatnonzero((length > 0) & (begin < halves.spread(opposite(top))) & ((halves.flags & RST) == 0))
     segments[:] = halves.counted(counts)
     more, absorbed = absorbed_by(halves.packets, halves.shape.packet[counts])
     np.add.at(segments, halves.half[counts[more]], absorbed["segments"])
@@ -116,7 +116,7 @@ def _torn(halves: Halves, length: NDArray[np.uint32]) -> Bools:
 
 
 def _alone(halves: Halves, told: Bools, torn: Bools) -> Bools:
-    """Flows that are in order if only one side has a ruler."""
+    """Flows that are in order if only one side has a ruler; `told` are their packets that tell an ack."""
     index = np.flatnonzero(told)
     half, ack = halves.half[index], halves.ack[index]
     differs = np.flatnonzero((half[1:] == half[:-1]) & (ack[1:] != ack[:-1]))
@@ -140,21 +140,22 @@ def _shaken(halves: Halves) -> Bools:
 def _acked_too_early(halves: Halves, acked: NDArray[np.uint32], length: NDArray[np.uint32]) -> Bools:
     """Flows with an ack of bytes that were not captured before it. Means nothing for those that are not tried.
 
-    In the order of time, what a side has sent so far is a running sum, because its segments follow each other. Sums run
-    on from flow to flow and wrap: within a flow they are far from that.
+    In the order of time, what a side has sent so far is a running sum, because its segments follow each other. One sum
+    holds both sides: dst's bytes in its upper half, src's in its lower.
     """
+    if int(length.sum(dtype=np.uint64)) >> 32:  # the lower half would run over: they go the long way
+        return np.ones(halves.count // 2, np.bool_)
     order = order_within(halves.half >> 1, halves.pos)
-    half, sent = halves.half[order], length[order]
-    is_dst = (half & 1).astype(np.uint32)
-    by_dst = sent * is_dst
-    both, dst = np.cumsum(sent, dtype=np.uint32), np.cumsum(by_dst, dtype=np.uint32)
-    other = dst + (both - dst - dst) * is_dst
-    start = np.flatnonzero(run_starts(half >> 1))
-    before = np.zeros((halves.count // 2, 2), np.uint32)
-    of_flow = half[start] >> 1
-    before[of_flow, 0] = (dst - by_dst)[start]
-    before[of_flow, 1] = (both - dst - sent + by_dst)[start]
-    early = np.flatnonzero(acked[order] > other - before.reshape(-1)[half])
+    half = halves.half.take(order)
+    flow, ours = half >> 1, (half.view(np.uint64) & _DST) << _FIVE
+    sent = length.take(order).astype(np.uint64) << ours
+    total = np.cumsum(sent)
+    start = np.flatnonzero(run_starts(flow))
+    before = np.zeros(halves.count // 2, np.uint64)
+    before[flow[start]] = total[start] - sent[start]
+    total -= before.take(flow)
+    total >>= _WORD - ours
+    early = np.flatnonzero(acked.take(order) > total.astype(np.uint32))
     return _flows_of(halves, order[early])
 
 

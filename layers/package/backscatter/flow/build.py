@@ -114,9 +114,10 @@ def _run(packets: Packets, traffic: Traffic, portion: Portion, first_quote: Ints
     if is_udp.any():
         parts.append(Some(np.flatnonzero(is_udp), None, {"history": udp_histories(shape.length)[is_udp]}))
     if is_tcp.all():
-        parts += _of_tcp(Halves(packets, shape), None)
+        parts += _of_tcp(Halves(packets, shape, sides["payload"]), None)
     elif is_tcp.any():
-        parts += _of_tcp(Halves(packets, shape.only(is_tcp)), np.flatnonzero(is_tcp))
+        sent = sides["payload"][np.repeat(is_tcp, 2)]
+        parts += _of_tcp(Halves(packets, shape.only(is_tcp), sent), np.flatnonzero(is_tcp))
     return Run(end - begin, parts)
 
 

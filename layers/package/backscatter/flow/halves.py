@@ -50,7 +50,7 @@ class Halves:
     opaque   whether a packet's flags are unknown
     """
 
-    def __init__(self, packets: Packets, shape: Shape) -> None:
+    def __init__(self, packets: Packets, shape: Shape, sent: Ints | None = None) -> None:
         index = shape.packet
         self.packets = packets
         self.shape = shape
@@ -71,11 +71,11 @@ class Halves:
         self.data: Bools = self.payload > 0
         self.bare: Bools = (self.flags & (SYN | FIN | RST | ACK)) == ACK
         self.bare &= ~self.data
-        self.sent: Ints = self.reduced(np.add, self.payload)
+        self.sent: Ints = self.reduced(np.add, self.payload) if sent is None else sent
 
     def only(self, flows: Bools) -> Halves:
         """The halves of the flows that a mask picks, numbered anew."""
-        return Halves(self.packets, self.shape.only(flows))
+        return Halves(self.packets, self.shape.only(flows), self.sent[np.repeat(flows, 2)])
 
     def time(self, index: Ints) -> Ints:
         """Times of some packets; they are seldom asked for."""

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 #: How long after an RST the SYN+ACK that it answers may still arrive: load balancers' targets deliver out of order.
 LATE_SYNACK = 3 * SECOND
 
+#: Where more than one in so many packets has another value than the one before, all are looked at.
+_OFTEN = 16
+
 
 def side_columns(packets: Packets, shape: Shape) -> dict[str, NDArray[Any]]:
     """The columns of SIDE that flows of every protocol have."""
@@ -37,6 +40,17 @@ def side_columns(packets: Packets, shape: Shape) -> dict[str, NDArray[Any]]:
     def reduced(by: np.ufunc, name: str) -> NDArray[Any]:
         return dense(by.reduceat(packets[name].take(shape.packet), start))
 
+    def bound(by: np.ufunc, values: NDArray[Any]) -> NDArray[Any]:
+        """Lowest, highest or joint bits: what is as the packet before has nothing to add, and most are."""
+        differs = values[1:] != values[:-1]
+        differs[start[1:] - 1] = False
+        few = np.flatnonzero(differs) + 1
+        if len(few) > len(values) // _OFTEN:
+            return dense(by.reduceat(values, start))
+        whole = dense(values[start])
+        by.at(whole, np.searchsorted(end, few, side="right"), values[few])
+        return whole
+
     ttl = packets["ttl"].take(shape.packet)
     ttl_low, ttl_high, count = ttl, ttl, shape.length
     more, absorbed = absorbed_by(packets, shape.packet)
@@ -49,11 +63,11 @@ def side_columns(packets: Packets, shape: Shape) -> dict[str, NDArray[Any]]:
         "packets": count,
         "bytes": reduced(np.add, "ip_bytes"),
         "payload": reduced(np.add, "payload"),
-        "ttl_low": dense(np.minimum.reduceat(ttl_low, start)),
-        "ttl_high": dense(np.maximum.reduceat(ttl_high, start)),
+        "ttl_low": bound(np.minimum, ttl_low),
+        "ttl_high": bound(np.maximum, ttl_high),
         "first": dense(time[shape.packet[start]]),
         "last": dense(time[shape.packet[last]]),
-        "speech": reduced(np.bitwise_or, "speech"),
+        "speech": bound(np.bitwise_or, packets["speech"].take(shape.packet)),
         # most tables have no DNS answer; one value for all may still be an answer's
         **({"names": reduced(np.bitwise_or, "names")} if len(start) and _is_told(packets["names"]) else {}),
         "places": _places(packets, shape, end - shape.length),

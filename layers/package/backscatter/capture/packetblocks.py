@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -29,8 +28,7 @@ HALF = LAST_TIME // 2
 WORTH = 256
 
 
-@dataclass(frozen=True, slots=True)
-class PacketBlocks:
+class PacketBlocks(NamedTuple):
     """Enhanced packet blocks for capture.lanes: their byte order, and the most bytes that one may have."""
 
     order: str

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -54,8 +53,7 @@ def record_at(data: Buffer, at: int, offset: int, layout: Layout) -> Record | No
     return Record(at + layout.header, caplen, max(caplen, wirelen), time, offset, interface.linktype)
 
 
-@dataclass(frozen=True, slots=True)
-class PcapRecords:
+class PcapRecords(NamedTuple):
     """Records for capture.lanes: byte order, bytes of their headers, ticks a second, the most bytes one may capture."""
 
     order: str

@@ -11,7 +11,7 @@ Nothing here looks at a byte more often than a few times, whatever a capture hol
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -168,8 +168,7 @@ class Headers:
         return search(start, end, small, lambda places: self.chains(places, None)) if found < 0 else found
 
 
-@dataclass(frozen=True, slots=True)
-class Blocks:
+class Blocks(NamedTuple):
     """The pcapng blocks that might begin at any place of a buffer.
 
     order       byte order of the section, "<" or ">"

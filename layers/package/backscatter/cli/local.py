@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
 from backscatter.cli.main import Failure
 from backscatter.cli.terminal import Meter
@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     from backscatter.flow.read import SensorFlows, Sink
 
 
-@dataclass(frozen=True, slots=True)
-class File:
+class File(NamedTuple):
     """A file that is a capture: how its records can be read again, and what of it could not be read."""
 
     source: Source
@@ -35,8 +34,7 @@ class File:
     damage: tuple[Damage, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Captures:
+class Captures(NamedTuple):
     """Everything that the files of a command hold.
 
     files    by name; those that are captures

@@ -9,8 +9,7 @@ again, here. So the flows are those of a single reader, and only how long it tak
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeVar, cast
 
 import numpy as np
 
@@ -48,8 +47,7 @@ IN_VAIN = 3
 TAIL = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class _Told:
+class _Told(NamedTuple):
     """What a process says of its stretch, in which it found nothing out of the ordinary."""
 
     begin: int

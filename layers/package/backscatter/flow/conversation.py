@@ -33,8 +33,7 @@ _SIXTEEN = np.uint64(16)
 _STRETCH = 1 << 15
 
 
-@dataclass(frozen=True, slots=True)
-class Traffic:
+class Traffic(NamedTuple):
     """The packets of all flows, sorted by flow, then side, then time.
 
     flows    how many there are; numbered by start, then by the place of the first packet
@@ -128,8 +127,7 @@ def _in_time(packets: Packets) -> Ints | None:
     return order if chosen is None else chosen[order]
 
 
-@dataclass(frozen=True, slots=True)
-class _Keys:
+class _Keys(NamedTuple):
     """What the packets of one tuple have in common.
 
     columns  (packets, 2 or 6) of uint64, equal in all of them for packets of one tuple and of no other

@@ -14,8 +14,7 @@ and W at the 1st, 10th, 100th, ... time. UDP has D once a side, other protocols 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -47,8 +46,7 @@ _LETTER_BITS = 7
 _POWERS = 10 ** np.arange(19, dtype=np.int64)
 
 
-@dataclass(frozen=True, slots=True)
-class Unruly:
+class Unruly(NamedTuple):
     """The flows that may have been sent again in part, or have gaps: a mask over all flows, and their halves alone."""
 
     flows: Bools

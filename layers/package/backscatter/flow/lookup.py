@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -26,8 +25,7 @@ DAY = 24 * 3600 * 1_000_000_000
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
 
 
-@dataclass(frozen=True, slots=True)
-class _Index:
+class _Index(NamedTuple):
     """Rows by host: an entry for each end of each flow, and for each end of each packet that a flow quotes.
 
     Sorted by a hash of the host, then by row, that is by start. `reach` is the highest rank of an end so far among the

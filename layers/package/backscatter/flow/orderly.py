@@ -8,8 +8,7 @@ rulers (`losses`, and the letters T and G of `histories`) looks at the few other
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -30,8 +29,7 @@ _MUCH = 1 << 30
 _DST, _FIVE, _WORD = np.uint64(1), np.uint64(5), np.uint64(32)
 
 
-@dataclass(frozen=True, slots=True)
-class Orderly:
+class Orderly(NamedTuple):
     """What is known without looking at intervals.
 
     flows       which flows are in order; what is below means nothing for the others

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 import struct
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -140,8 +139,7 @@ class PartLosses(Losses):
         return losses
 
 
-@dataclass(frozen=True, slots=True)
-class RangeRead:
+class RangeRead(NamedTuple):
     """What one range holds.
 
     packets   those that make flows, with `scopes` and `tunnels`, the names that their columns refer to

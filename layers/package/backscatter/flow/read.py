@@ -6,7 +6,7 @@ import contextlib
 from dataclasses import dataclass, field, replace
 from functools import partial
 from io import BufferedReader, FileIO
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol
 
 import numpy as np
 
@@ -46,8 +46,7 @@ class Sink(Protocol):
         """Take what was wanted of flows of a sensor."""
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(NamedTuple):
     """A capture object: its name, for messages and evidence, and how to open its bytes."""
 
     name: str

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -45,8 +44,7 @@ Declare: TypeAlias = "Callable[[Sequence[int], Sequence[tuple[str, str]]], None]
 _RECORD_LARGEST = 16 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(NamedTuple):
     """What became of a capture: `new` is False where it was listed before, and then nothing was written."""
 
     capture: str
@@ -54,8 +52,7 @@ class Stored:
     cost: Cost
 
 
-@dataclass(frozen=True, slots=True)
-class Volume:
+class Volume(NamedTuple):
     """Segments that were written together: all of a capture, or one part of a capture that was shared out.
 
     name     what the keys of its segments begin with
@@ -107,8 +104,7 @@ def part_item(
     }
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(NamedTuple):
     """The record of a part that is stored: how many flows, their losses by scope, and its busiest hosts."""
 
     flows: int

@@ -9,8 +9,7 @@ is split into *parts* by the keyed hash of the other end. Where one pair of host
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -46,8 +45,7 @@ _TALKERS = 3
 _ASKED = 512
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
+class Segment(NamedTuple):
     """The bytes of one item and where it lies, with a few facts for people who look at the table."""
 
     bucket: int
@@ -61,8 +59,7 @@ class Segment:
     talkers: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Shelves:
+class Shelves(NamedTuple):
     """Where a capture's segments lie: `runs[bucket][part]` is the number of items there."""
 
     runs: tuple[tuple[int, ...], ...]

@@ -10,8 +10,7 @@ that it answers. Differences are modulo the column's width, hence exact for ever
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -42,8 +41,7 @@ def blocks(count: int) -> Iterator[slice]:
     return (slice(at, min(count, at + _STRIDE)) for at in range(0, count, _STRIDE))
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+class Column(NamedTuple):
     """One column of numbers and how it is written.
 
     name    of the field; `field.i` is the i-th number of a field that holds several
@@ -149,8 +147,7 @@ class _Block:
         return _difference(column, self.column(column.name), count, self.known)
 
 
-@dataclass(frozen=True, slots=True)
-class Spread:
+class Spread(NamedTuple):
     """Columns as byte planes.
 
     ids     planes that differ along the rows, ascending

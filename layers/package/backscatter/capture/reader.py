@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 #: Bytes of the expanded stream held at a time, and records in one block. Every block costs some work by itself,
 #: whatever its size: where records are so long that there are few in a block, more is held, up to LARGEST_CHUNK. Most
 #: captures are small: at first FIRST_CHUNK has to do.
-FIRST_CHUNK, CHUNK, LARGEST_CHUNK = 2**19, 4 * 2**20, 16 * 2**20
+FIRST_CHUNK, CHUNK, LARGEST_CHUNK = 2**19, 8 * 2**20, 16 * 2**20
 FEW_RECORDS, MOST_RECORDS = 16384, 131072
 
 #: Records walked behind a hole, and how many times as many whenever that went well: little of it is in vain where there

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 PILE_PACKETS = 1 << 16
 
 #: Packets that are dealt together at least: fewer are not worth the while.
-DEALT = 1 << 16
+DEALT = 3 << 14
 
 #: Piles of a capture whose length is not known yet.
 PILES = 40

@@ -9,7 +9,7 @@ import numpy as np
 from backscatter.decode.columns import ACK, FIN, NOWHERE, RST, SYN
 from backscatter.flow.conversation import SECOND
 from backscatter.flow.held import absorbed_by
-from backscatter.flow.runs import run_starts, tally, unwrapped
+from backscatter.flow.runs import run_starts, tallies, unwrapped
 from backscatter.flow.table import HAS_RST, HAS_SYN, HAS_SYNACK, PLACES
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def tcp_columns(halves: Halves) -> dict[str, NDArray[Any]]:
     resets = control[rst & ack & ~(syn | fin)]
     data = halves.data.copy()
     data[control[rst]] = False
-    counts = tally(data, halves.begin, halves.end), tally(halves.bare, halves.begin, halves.end)
+    counts = tallies(data, halves.bare, halves.begin, halves.end)
     more, absorbed = absorbed_by(halves.packets, halves.shape.packet)
     for column, name in zip(counts, ("data", "acks"), strict=True):
         np.add.at(column, halves.half[more], absorbed[name])

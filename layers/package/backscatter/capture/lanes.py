@@ -31,14 +31,14 @@ FIRST = 256
 GROWTH = 8
 
 #: Lanes walked in step, and the records that each should have at least.
-MOST_LANES, LEAST_RECORDS = 512, 48
+MOST_LANES, LEAST_RECORDS = 512, 96
 
 #: Steps that all lanes take before it is looked whether they have arrived, and how many times the steps that are to be
 #: expected they take at most: what is longer is walked singly.
 STEPS, UNEVEN = 16, 8
 
 #: Plausible headers that make a chain, and the places looked at before a lane is given up.
-CHAIN, TRIES = 4, 16
+CHAIN, TRIES = 2, 16
 
 
 class Head(NamedTuple):

@@ -5,8 +5,8 @@
     python scripts/bench.py --nfstream PYTHON   with NFStream, which that Python has
 
 Captures come from ../shared/bench/gen.py where it is there, else a plain one is made here. Our own run is done on one
-core and on all of them. Quick tools run five times in turn, and the median by CPU counts: machines are noisy, and only
-ratios taken in one run mean anything.
+core and on all of them. Machines are noisy, twice as slow at one time as at another: so ours runs before and behind
+every run of a peer, and each ratio is to the mean of these two. Quick tools run five times in turn; medians count.
 """
 
 from __future__ import annotations
@@ -21,15 +21,12 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from statistics import mean, median
 
 from rich.console import Console
 from rich.table import Table
 
 from backscatter.demo.wire import ether, pcap, tcp
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parents[1]
 PEERS = ROOT.parent / "shared" / "bench"
@@ -44,6 +41,8 @@ FLOWS = {"mix": 0.06, "vxlan": 0.06, "backscatter": 0.44, "full": 0.06}
 
 #: How often a tool runs that takes less than QUICK CPU seconds: machines are noisy.
 REPEATS, QUICK = 5, 25
+
+OURS = "backscatter, all cores"
 
 #: Runs what follows on one core, in its place.
 _ON_ONE_CORE = (
@@ -134,15 +133,30 @@ def peers(path: Path, folder: Path, nfstream: str | None) -> dict[str, list[str]
     return found
 
 
-def in_turn(lines: dict[str, list[str]]) -> Iterator[tuple[str, Run]]:
-    """Each tool with its median run by CPU; those that are quick run REPEATS times, one after the other in turn."""
-    runs: dict[str, list[Run]] = {tool: [] for tool in lines}
+@dataclass(frozen=True)
+class Measured:
+    """A tool's runs, and for each the CPU and wall seconds in those of ours, right before and right behind it."""
+
+    runs: list[Run]
+    cpu: list[float]
+    wall: list[float]
+
+
+def in_turn(ours: list[str], others: dict[str, list[str]]) -> tuple[list[Run], dict[str, Measured]]:
+    """Our runs on one core, and the others between them: REPEATS times, those that are not quick once."""
+    measurements = {tool: Measured([], [], []) for tool in others}
+    mine = [measured(ours, one_core=True)]
     for _ in range(REPEATS):
-        for tool, line in lines.items():
-            if not runs[tool] or runs[tool][0].cpu < QUICK:
-                runs[tool].append(measured(line, one_core=tool.endswith("one core")))
-    for tool, made_of_it in runs.items():
-        yield tool, sorted(made_of_it, key=lambda run: run.cpu)[len(made_of_it) // 2]
+        for tool, line in others.items():
+            its = measurements[tool]
+            if its.runs and its.runs[0].cpu >= QUICK:
+                continue
+            run = measured(line)
+            mine.append(measured(ours, one_core=True))
+            its.runs.append(run)
+            its.cpu.append(run.cpu / mean(own.cpu for own in mine[-2:]))
+            its.wall.append(run.wall / mean(own.wall for own in mine[-2:]))
+    return mine, measurements
 
 
 def main() -> None:
@@ -154,7 +168,19 @@ def main() -> None:
     )
     parser.add_argument("--nfstream", metavar="PYTHON", help="a Python that has NFStream, to run that too")
     arguments = parser.parse_args()
-    table = Table("capture", "tool", "packets/CPU s", "its CPU / ours", "CPU s", "wall s", "peak MB", "flows")
+    table = Table(
+        *(
+            "capture",
+            "tool",
+            "packets/CPU s",
+            "its CPU / ours",
+            "its wall / ours",
+            "CPU s",
+            "wall s",
+            "peak MB",
+            "flows",
+        )
+    )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for kind in arguments.kinds:
@@ -162,26 +188,26 @@ def main() -> None:
             path, truth = made(kind, packets, folder)
             os.sync()  # or whoever writes waits while the capture goes to disk
             cli = [str(Path(sys.executable).with_name("backscatter")), "flows", "--summary", "--json", str(path)]
-            lines = {"backscatter, one core": cli, "backscatter, all cores": cli}
-            lines |= peers(path, folder, arguments.nfstream)
-            runs = dict(in_turn(lines))
-            ours = runs["backscatter, one core"]
-            flows = json.loads(ours.output)["flows"]
-            if truth is not None and flows != truth:
+            mine, measurements = in_turn(cli, {OURS: cli} | peers(path, folder, arguments.nfstream))
+            flows = {json.loads(run.output)["flows"] for run in (*mine, *measurements[OURS].runs)}
+            if len(flows) > 1 or (truth is not None and flows != {truth}):
                 raise SystemExit(f"{kind}: {flows} flows, but the generator made {truth}")
-            for tool, run in runs.items():
+            measurements = {"backscatter, one core": Measured(mine, [1], [1])} | measurements
+            for tool, its in measurements.items():
+                cpu = median(run.cpu for run in its.runs)
                 table.add_row(
                     kind,
                     tool,
-                    f"{packets / run.cpu:,.0f}",
-                    f"{run.cpu / ours.cpu:.2f}",
-                    f"{run.cpu:.2f}",
-                    f"{run.wall:.2f}",
-                    f"{run.megabytes:.0f}",
-                    str(flows) if tool.startswith("backscatter") else "",
+                    f"{packets / cpu:,.0f}",
+                    f"{median(its.cpu):.3g}",
+                    f"{median(its.wall):.3g}",
+                    f"{cpu:.2f}",
+                    f"{median(run.wall for run in its.runs):.2f}",
+                    f"{max(run.megabytes for run in its.runs):.0f}",
+                    str(max(flows)) if tool.startswith("backscatter") else "",
                 )
             path.unlink()
-    Console(width=110).print(table)
+    Console(width=124).print(table)
     print(f"{os.cpu_count()} cores, Python {sys.version.split()[0]}")
 
 

@@ -139,10 +139,9 @@ def _acked_too_early(halves: Halves, acked: NDArray[np.uint32], length: NDArray[
     """Flows with an ack of bytes that were not captured before it. Means nothing for those that are not tried.
 
     In the order of time, what a side has sent so far is a running sum, because its segments follow each other. One sum
-    holds both sides: dst's bytes in its upper half, src's in its lower.
+    holds both sides: dst's bytes in its upper half, src's in its lower. It runs on from flow to flow and may run over:
+    the difference within a flow does not, since neither side of one that is tried sent as much.
     """
-    if int(length.sum(dtype=np.uint64)) >> 32:  # the lower half would run over: they go the long way
-        return np.ones(halves.count // 2, np.bool_)
     order = order_within(halves.half >> 1, halves.pos)
     half = halves.half.take(order)
     flow, ours = half >> 1, (half.view(np.uint64) & _DST) << _FIVE

@@ -124,6 +124,16 @@ class Packets:
         """A table of `count` packets, every column zero."""
         return cls({name: np.zeros(count, dtype) for name, (dtype, _) in PACKET.items()}, np.zeros(0, QUOTE))
 
+    def only(self, index: NDArray[np.int64]) -> Packets:
+        """Some of the packets, in that order, with their quotes."""
+        columns = {name: column[index] for name, column in self.columns.items()}
+        row = columns["quote"]
+        quoting = np.flatnonzero(row >= 0)
+        quotes = picked(self.quotes, row[quoting])
+        quotes["packet"] = quoting
+        row[quoting] = np.arange(len(quoting))
+        return Packets(columns, quotes)
+
     @classmethod
     def joined(cls, tables: Sequence[Packets]) -> Packets:
         """The tables one behind the other; quotes keep pointing at their packets and packets at their quotes."""

@@ -1,13 +1,14 @@
 """Fragments: ports stand in the first one only, so it is remembered for those that follow, and they wait for it.
 
 First fragments are remembered across blocks. A later one that came before its first is put right if both are in one
-block: the columns of blocks before were handed out. Overlapping fragments are told as they came; hosts disagree on
-what they mean, and nobody but an attacker sends them.
+block; of blocks before, the columns were handed out: who holds some of them back (`Early`) is told what they are now.
+Overlapping fragments are told as they came; hosts disagree on what they mean, and nobody but an attacker sends them.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from backscatter.decode.columns import FRAGMENT, HAS_PORTS, ONE_WAY
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 MOST_FIRSTS = 16384
 LIFETIME = 60 * 10**9
 
-#: Fragments of one block that wait for their first.
+#: Fragments of one block that wait for their first, and those that are held back.
 MOST_WAITING = 16384
 
 #: Columns that later fragments have from the first, beside traits and protocol.
@@ -63,6 +64,9 @@ class Fragments:
         self._waiting: dict[Key, list[_Waiting]] = {}
         self._count = 0
         self._late: list[tuple[int, Row]] = []
+        self._left: dict[Key, list[_Waiting]] = {}  # those that waited in vain in the block before
+        self._held: dict[Key, list[_Waiting]] = {}  # and those of them that somebody holds back
+        self._answered: list[tuple[int, Row]] = []
 
     def remembered(self) -> list[list[Any]]:
         """The first fragments, the oldest first, as plain JSON."""
@@ -72,10 +76,7 @@ class Fragments:
         """First fragments that another decoder saw before, as `remembered` told them."""
         for (scope, src, dst, ident, proto), time, told in firsts:
             key = str(scope), int(src), int(dst), int(ident), int(proto)
-            self._firsts[key] = int(time), {str(name): int(value) for name, value in told.items()}
-            self._firsts.move_to_end(key)
-            if len(self._firsts) > MOST_FIRSTS:
-                self._firsts.popitem(last=False)
+            self._know(key, int(time), {str(name): int(value) for name, value in told.items()})
 
     def know(self, missed: Mapping[Key, int]) -> bool:
         """Whether any later fragment that another decoder missed the first of may have it here.
@@ -89,14 +90,17 @@ class Fragments:
         told: Row = {name: row[name] for name in TOLD if name in row}
         told["traits"] = row.get("traits", 0) & (HAS_PORTS | ONE_WAY)
         told["proto"] = ip.proto
-        key = _key(scope, ip)
+        self._know(_key(scope, ip), time, told)
+
+    def _know(self, key: Key, time: int, told: Row) -> None:
         self._firsts[key] = (time, told)
         self._firsts.move_to_end(key)
         if len(self._firsts) > MOST_FIRSTS:
             self._firsts.popitem(last=False)
-        for early in self._waiting.pop(key, ()):
-            if abs(time - early.time) <= LIFETIME:
-                self._late.append((early.packet, _columns(early.ip, told)))
+        for waiting, answered in ((self._waiting, self._late), (self._held, self._answered)):
+            for early in waiting.pop(key, ()):
+                if abs(time - early.time) <= LIFETIME:
+                    answered.append((early.packet, _columns(early.ip, told)))
 
     def later(self, scope: str, ip: Ip, time: int, index: int) -> Row:
         """The columns of a later fragment, the packet `index` of its block; without ports if its first was not seen."""
@@ -115,5 +119,31 @@ class Fragments:
 
     def late(self) -> list[tuple[int, Row]]:
         """(index, columns) of the block's fragments whose first came behind them. Ends the block."""
-        late, self._late, self._waiting, self._count = self._late, [], {}, 0
+        late, self._left = self._late, self._waiting
+        self._late, self._waiting, self._count = [], {}, 0
         return late
+
+    def hold(self, since: int) -> tuple[list[int], list[int]]:
+        """Who waits on for its first one, now that a block has ended: those that are not earlier than `since` (ns).
+
+        Returns:
+            of those that were held before, the numbers of those that stay; and indices in the block of those that are
+            new. From now on they go by their number in both lists together. The others are not waited for any more.
+        """
+        stay, new = (
+            sorted(
+                ((early.packet, key, early) for key, some in waiting.items() for early in some if early.time >= since),
+                key=itemgetter(0),
+            )
+            for waiting in (self._held, self._left)
+        )
+        new = new[-MOST_WAITING:]
+        stay = stay[len(stay) + len(new) - MOST_WAITING :] if len(stay) + len(new) > MOST_WAITING else stay
+        self._held, self._left, self._answered = {}, {}, []
+        for number, (_, key, early) in enumerate((*stay, *new)):
+            self._held.setdefault(key, []).append(early._replace(packet=number))
+        return [number for number, *_ in stay], [index for index, *_ in new]
+
+    def answered(self) -> list[tuple[int, Row]]:
+        """(number, columns) of the fragments held whose first was seen since."""
+        return self._answered

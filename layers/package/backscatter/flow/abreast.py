@@ -2,8 +2,8 @@
 
 This process reads the first stretch. The others guess where the first record of theirs begins; when the stretch before
 is read, it shows whether that is where it ended. A stretch counts only if it was guessed right and nothing about it is
-out of the ordinary: no damage, no new interfaces, no fragment whose first one lies before it. All others are read
-again, here. So the flows are those of a single reader, and only how long it takes depends on how many there are.
+out of the ordinary: no damage, no new interfaces, no fragment whose first one lies before or behind it. All others are
+read again, here. So the flows are those of a single reader, and only how long it takes depends on how many there are.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from backscatter.capture.ranges import Stretch, guessed_right, guessing, same_se
 from backscatter.decode.fragments import Fragments
 from backscatter.flow.builder import BATCH
 from backscatter.flow.cores import Helper, may_fork
+from backscatter.flow.early import Early
 from backscatter.flow.ranges import RangeTally
 
 if TYPE_CHECKING:
@@ -77,10 +78,11 @@ class Abreast:
         *,
         decoder: Decoder,
         tally: RangeTally,
+        early: Early,
         builder: FlowBuilder,
         piece: int = 0,
     ) -> None:
-        self._piece = piece
+        self._piece, self._early = piece, early
         self._file, self._reader, self._limits, self._processes = file.fileno(), reader, limits, processes
         self._decoder, self._tally, self._builder = decoder, tally, builder
         self._size = os.fstat(self._file).st_size
@@ -127,6 +129,9 @@ class Abreast:
                 for helper in helpers:
                     if helper:
                         helper.end()
+            if reader.standing and reader.standing.last is not None:
+                # before flows are looked at: they are not to be late
+                self._builder.add(self._early.past(reader.standing.last))
             self._builder.look()
 
     def _helper(self, number: int, standing: Standing, step: int, aside: Aside) -> Helper[_Told] | None:
@@ -143,6 +148,7 @@ class Abreast:
         reader = guessing(stream, begin, self._reader.name, self._reader.layout, walker, self._limits)
         decoder, tally = self._decoder, RangeTally()
         decoder.fragments = Fragments()
+        early = Early(decoder.fragments)
         first: int | None = None
         waits_for_it = os.getppid()
         for block in reader.blocks(until):
@@ -150,11 +156,11 @@ class Abreast:
                 first = int(block.time[0])
             packets = decoder.decode(block, self._piece)
             tally.add(packets)
-            aside.add(packets)
+            aside.add(early.through(packets))
             if reader.damage or tally.packets > 2 * BATCH // self._round[2] or os.getppid() != waits_for_it:
                 return
         standing, missed_more = reader.standing, decoder.fragments.missed_more
-        if reader.damage or reader.begin is None or first is None or standing is None or missed_more:
+        if reader.damage or reader.begin is None or first is None or standing is None or missed_more or len(early):
             return
         if walker and not same_section(walker, standing.walker or {}):
             return

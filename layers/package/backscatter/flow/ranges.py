@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from backscatter.decode.columns import OK, Packets, picked
+from backscatter.decode.columns import OK, Packets
 from backscatter.decode.decoder import Decoder
 from backscatter.flow.census import Losses, Tally
+from backscatter.flow.early import Early
 from backscatter.flow.held import slimmed
 
 if TYPE_CHECKING:
@@ -177,6 +178,7 @@ def read_range(reader: Reader, until: int, firsts: Iterable[Sequence[Any]] = ())
     """
     decoder, tally = Decoder(), RangeTally()
     decoder.fragments.remember(firsts)
+    early = Early(decoder.fragments)
     tables: list[Packets] = []
     first = None
     for block in reader.blocks(until):
@@ -184,7 +186,8 @@ def read_range(reader: Reader, until: int, firsts: Iterable[Sequence[Any]] = ())
             first = int(block.time[0])
         packets = decoder.decode(block)
         tally.add(packets)
-        tables.append(slimmed(packets))
+        tables.append(slimmed(early.through(packets)))
+    tables.append(early.rest())
     reader.close()
     missed = decoder.fragments.missed
     return RangeRead(
@@ -208,15 +211,4 @@ def _flowing(tables: list[Packets]) -> Packets:
     """The packets that make flows, in one table. Empties `tables`, so that nothing lies twice."""
     packets = Packets.joined(tables)
     tables.clear()
-    return chosen(packets, np.flatnonzero(packets["status"] == OK))
-
-
-def chosen(packets: Packets, index: NDArray[np.int64]) -> Packets:
-    """Some packets of a table, in that order, with their quotes."""
-    columns = {name: column[index] for name, column in packets.columns.items()}
-    row = columns["quote"]
-    quoting = np.flatnonzero(row >= 0)
-    quotes = picked(packets.quotes, row[quoting])
-    quotes["packet"] = quoting
-    row[quoting] = np.arange(len(quoting))
-    return Packets(columns, quotes)
+    return packets.only(np.flatnonzero(packets["status"] == OK))

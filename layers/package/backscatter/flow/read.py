@@ -17,6 +17,7 @@ from backscatter.errors import CaptureError
 from backscatter.flow.abreast import Abreast
 from backscatter.flow.builder import FlowBuilder, in_order
 from backscatter.flow.census import Census, Losses, Tally
+from backscatter.flow.early import Early
 from backscatter.flow.ranges import RangeTally
 from backscatter.flow.table import FLOW, FLOW_QUOTE, FlowTable
 
@@ -135,6 +136,7 @@ def _read(
     piece: Piece,
     number: int,
     decoder: Decoder,
+    early: Early,
     take: Callable[[Packets], None],
     limits: Limits | None,
     progress: Callable[[int], None] | None,
@@ -158,7 +160,7 @@ def _read(
             for block in blocks:
                 packets = decoder.decode(block, number)
                 tally.add(packets)
-                take(packets)
+                take(early.through(packets))
                 if progress:
                     progress(others.position if others else _position(reader, stream))
     return PieceRead(
@@ -214,7 +216,7 @@ def read_sensor(
 
     abreast = None if processes == 1 else partial(flows.abreast, limits=limits or Limits(), processes=processes)
     for number, piece in enumerate(pieces):
-        read.append(_read(piece, number, decoder, flows.add, limits, tell if progress else None, abreast))
+        read.append(_read(piece, number, decoder, flows.early, flows.add, limits, tell if progress else None, abreast))
         before = told
     return flows.finish(read)
 
@@ -224,6 +226,7 @@ class _Flows:
 
     def __init__(self, sensor: str, pieces: Sequence[str], decoder: Decoder, sink: Sink | None, processes: int) -> None:
         self._sensor, self._pieces, self._decoder = sensor, tuple(pieces) or ("",), decoder
+        self.early = Early(decoder.fragments)
         self._losses = Losses()
         self._built: list[Built] = []
         self._sink = sink
@@ -244,10 +247,19 @@ class _Flows:
     ) -> Abreast:
         """Several processes for a piece with a number, a plain file."""
         return Abreast(
-            stream, reader, limits, processes, decoder=self._decoder, tally=tally, builder=self._builder, piece=number
+            stream,
+            reader,
+            limits,
+            processes,
+            decoder=self._decoder,
+            tally=tally,
+            early=self.early,
+            builder=self._builder,
+            piece=number,
         )
 
     def finish(self, pieces: Sequence[PieceRead]) -> SensorFlows:
+        self.add(self.early.rest())
         self._builder.finish()
         table = FlowTable(*(in_order(self._built) if self._built else _NOTHING), **self._names)
         censuses = tuple(

@@ -18,7 +18,6 @@ import numpy as np
 
 from backscatter.decode.columns import OK, PACKET, QUOTE, Packets
 from backscatter.errors import StoreError
-from backscatter.flow.ranges import chosen
 from backscatter.store.frame import expand, squeeze
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ def deal(packets: Packets, host_hash: HostHash) -> Iterator[tuple[int, bytes]]:
     counts = np.bincount(slots, minlength=SLOTS)
     ends = np.cumsum(counts)
     for begin, end in zip((ends - counts).tolist(), ends.tolist(), strict=True):
-        yield end - begin, _packed(chosen(packets, order[begin:end])) if end > begin else b""
+        yield end - begin, _packed(packets.only(order[begin:end])) if end > begin else b""
 
 
 def gather(data: bytes, lengths: Sequence[int]) -> Packets:

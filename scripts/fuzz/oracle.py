@@ -25,6 +25,7 @@ from backscatter.finding.recognise import read_findings
 from backscatter.finding.unsaid import Unsaid
 from backscatter.flow.build import build_flows
 from backscatter.flow.builder import FlowBuilder
+from backscatter.flow.early import Early
 from backscatter.flow.lookup import TableScene
 from backscatter.flow.read import Piece, read_sensor
 from backscatter.flow.record import flow_records
@@ -80,13 +81,19 @@ def check_capture(data: bytes) -> str:
     blocks = list(reader.blocks())
     _check_reader(reader, blocks)
     decoder = Decoder()
-    tables = [decoder.decode(block) for block in blocks]
+    early = Early(decoder.fragments)
+    tables, passed = [], []
+    for block in blocks:
+        tables.append(decoder.decode(block))
+        passed.append(early.through(tables[-1]))
+    passed.append(early.rest())
+    must(sum(map(len, passed)) == sum(map(len, tables)), "fragments that nobody gives back")
     _check_decoders(blocks, tables, decoder)
     for block in blocks:
         for i in range(min(len(block), MOST_LOOKED_AT)):
             must(packet_line(block, i).isprintable(), "a line that is not safe for a terminal")
     _check_picked(data, reader, blocks)
-    packets = Packets.joined(tables)
+    packets = Packets.joined(passed)
     flows = build_flows(packets, decoder.scopes.values, decoder.tunnels.values)
     _check_flows(packets, flows)
     _check_batches(packets, flows)

@@ -259,7 +259,8 @@ class _Flows:
         )
 
     def finish(self, pieces: Sequence[PieceRead]) -> SensorFlows:
-        self.add(self.early.rest())
+        if len(self.early):
+            self.add(self.early.rest())
         self._builder.finish()
         table = FlowTable(*(in_order(self._built) if self._built else _NOTHING), **self._names)
         censuses = tuple(

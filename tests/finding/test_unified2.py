@@ -70,7 +70,7 @@ def test_an_event_of_every_type_is_read_with_its_packet(kind):
 
 
 @settings(max_examples=40)
-@given(st.integers(1, 30), st.randoms(use_true_random=False), st.booleans())
+@given(st.integers(1, 30), st.randoms(use_true_random=True), st.booleans())
 def test_records_join_in_any_order(count, order, packed):
     records = []
     for number in range(count):

@@ -247,7 +247,7 @@ def test_a_syn_of_ours_with_the_seq_that_the_synack_acknowledges_always_removes_
     assert tape.judged().label is not Label.BACKSCATTER
 
 
-@given(st.lists(st.floats(1, 599), max_size=5), st.randoms(use_true_random=False))
+@given(st.lists(st.floats(1, 599), max_size=5), st.randoms(use_true_random=True))
 @settings(max_examples=25, deadline=None)
 def test_rotation_never_changes_a_verdict(cuts, chance: random.Random):
     tape = Tape().ordinary(0, 600, every=1.5).backscatter(300).backscatter(301)

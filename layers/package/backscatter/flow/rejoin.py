@@ -1,8 +1,10 @@
 """Flows that were cut where one capture ended and the next began, put together again from their rows.
 
-What packets would say is known of rows too, but for two things: whether letters of the history that stand once in both
-rows would have stood twice, and what Zeek's state machine did in between. The history is taken as its letters in order,
-each once a side; the state as what these letters say. A tuple that was used again stays two flows.
+What packets would say is known of rows too, but for three things: whether letters of the history that stand once in
+both rows would have stood twice, what Zeek's state machine did in between, and which packets of a row came before its
+first SYN. The history is taken as its letters in order, each once a side; the state as what these letters say. A tuple
+that was used again stays two flows, parted where rows are: late packets of the first may be counted with the second, if
+they lie in one capture with the second's SYN.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import numpy as np
 from backscatter.decode.columns import NOWHERE, PLACE_BITS
 from backscatter.decode.icmp import COUNTERPARTS
 from backscatter.flow.conversation import OTHER_IDLE, TCP, TCP_IDLE
+from backscatter.flow.runs import run_starts
 from backscatter.flow.state import CLOSED, ESTABLISHED, INACTIVE, PARTIAL, RESET, SYN_ACK_SENT, SYN_SENT, state_code
 from backscatter.flow.table import CONN_STATES, FLOW, HAS_RST, HAS_SYN, HAS_SYNACK, PLACES
 
@@ -77,16 +80,15 @@ def _chains(table: FlowTable) -> tuple[Ints, Bools]:
     key = [*src, *dst, *(rows[name] for name in ("version", "proto", "has_ports", "scope", "sensor"))]
     order = np.lexsort((rows["src_places"][:, 0], rows["start"], *key))
     rows = rows[order]
-    alike = np.ones(max(0, len(order) - 1), np.bool_)
+    new_tuple = np.zeros(len(order), np.bool_)
     for column in key:
-        alike &= column[order[1:]] == column[order[:-1]]
-    piece = rows["src_places"][:, 0] >> PLACE_BITS
-    # Rows of one piece were told apart by whoever saw their packets.
-    alike &= piece[1:] != piece[:-1]
+        new_tuple |= run_starts(column[order])
     idle = np.where(rows["proto"] == TCP, TCP_IDLE, OTHER_IDLE)
-    alike &= rows["start"][1:] - rows["end"][:-1] <= idle[1:]
-    alike &= ~_used_again(rows[:-1], rows[1:])
-    return order, np.append(False, alike)
+    silence = np.append(False, rows["start"][1:] - rows["end"][:-1] > idle[1:])
+    # Rows of one piece were told apart by whoever saw their packets.
+    apart = ~run_starts(rows["src_places"][:, 0] >> PLACE_BITS)
+    chain = new_tuple | silence
+    return order, ~(chain | apart | _reuses(rows, turned[order], chain, apart))
 
 
 def _turned(rows: NDArray[np.void]) -> Bools:
@@ -103,18 +105,26 @@ def _turned(rows: NDArray[np.void]) -> Bools:
     return greater
 
 
-def _used_again(before: NDArray[np.void], after: NDArray[np.void]) -> Bools:
-    """Where a conversation is over and its tuple is used for another: as `flow.conversation` splits flows."""
-    over = (before["src_rsts"] + before["dst_rsts"] > 0) | ((before["src_fins"] > 0) & (before["dst_fins"] > 0))
-    flipped = _flipped(before, after)
-    again = np.zeros(len(after), np.bool_)
-    for side, other in (("src", "dst"), ("dst", "src")):
-        known = np.where(flipped, before[f"{other}_syn_seq"], before[f"{side}_syn_seq"])
-        had = np.where(flipped, before[f"{other}_has"], before[f"{side}_has"]) & HAS_SYN != 0
-        said = after[f"{side}_has"] & HAS_SYN != 0
-        again |= said & (~had | (after[f"{side}_syn_seq"] != known))
-    reused: Bools = over & again
-    return reused
+def _reuses(rows: NDArray[np.void], turned: Bools, chain: Bools, apart: Bools) -> Bools:
+    """Where a conversation is over and its tuple is used for another: the rule of `flow.conversation`, on rows.
+
+    Of each row the number of a side's first SYN is known, and how often was sent what ends a conversation.
+    """
+    number = np.arange(len(rows))
+    begin = np.maximum.accumulate(np.where(chain, number, 0))
+    fresh = np.zeros(len(rows), np.bool_)
+    fins = []
+    for mine, other in (("src", "dst"), ("dst", "src")):
+        says = np.where(turned, rows[f"{other}_has"], rows[f"{mine}_has"]) & HAS_SYN != 0
+        seq = np.where(turned, rows[f"{other}_syn_seq"], rows[f"{mine}_syn_seq"])
+        fins.append(np.where(turned, rows[f"{other}_fins"], rows[f"{mine}_fins"]))
+        before = np.append(-1, np.maximum.accumulate(np.where(says, number, -1))[:-1])
+        fresh |= says & ((before < begin) | (seq != seq[before]))
+    restart = np.flatnonzero(chain | apart | fresh)
+    resets, lower, upper = (np.add.reduceat(sent, restart) for sent in (rows["src_rsts"] + rows["dst_rsts"], *fins))
+    reuse = np.zeros(len(rows), np.bool_)
+    reuse[restart[1:]] = ((resets > 0) | ((lower > 0) & (upper > 0)))[:-1]
+    return reuse & fresh
 
 
 def _flipped(before: NDArray[np.void], after: NDArray[np.void]) -> Bools:

@@ -119,6 +119,14 @@ def test_the_same_file_named_twice_is_read_once_and_told(tmp_path):
     assert twice.exit_code == 0
 
 
+def test_more_files_than_can_be_told_apart_are_refused(tmp_path, monkeypatch):
+    names = [case.write(tmp_path / f"{n}.pcap", case.pairs()) for n in range(3)]
+    monkeypatch.setattr("backscatter.cli.source.MOST_PIECES", 2)
+    result = invoke("flows", *names)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "3 files are more than the 2 that can be read as one: name fewer" in result.stderr
+
+
 def test_a_capture_comes_from_stdin_too(tmp_path):
     data = Path(case.write(tmp_path / "case.pcap", case.pairs())).read_bytes()
     code, out, err = case.run("packets", "-", stdin=data)

@@ -6,9 +6,11 @@ from itertools import pairwise
 
 import pytest
 from click.testing import CliRunner
+from tests.capture import ng
 from tests.cli import case
 from tests.cli.schema import PACKET, faults
 
+from backscatter.capture import reader
 from backscatter.cli.main import cli
 from backscatter.demo.wire import RAW_IP, ether, ip, tcp
 
@@ -54,6 +56,27 @@ def test_a_fragment_of_no_conversation_is_no_packet_of_another(tmp_path):
     later = ip(case.LOCAL, case.REMOTE, 6, b"rest", fragment=100)
     path = case.write(tmp_path / "c.pcap", [(1, ether(later)), *case.pairs()])
     assert lines(path, "--flow", case.COMMUNITY_IDS[0]) == LINES.splitlines()[:2]
+
+
+def fragments() -> list[bytes]:
+    """A segment of the first conversation with payload, in three fragments, the last one first."""
+    data = tcp(case.REMOTE, 6667, case.LOCAL, 1024, "PA", payload=bytes(60))[20:]
+    parts = [
+        ip(case.REMOTE, case.LOCAL, 6, data[at:end], ip_id=7, fragment=(end < len(data)) << 13 | at // 8)
+        for at, end in pairwise([0, 24, 56, len(data)])
+    ]
+    return [ether(part) for part in reversed(parts)]
+
+
+@pytest.mark.parametrize("most", [2, 100])
+def test_fragments_are_packets_of_the_conversation_of_their_first_one(tmp_path, monkeypatch, most):
+    monkeypatch.setattr(reader, "MOST_RECORDS", most)
+    records = [(case.AT + n, frame) for n, frame in enumerate(fragments())]
+    whole = case.write(tmp_path / "whole.pcap", records)
+    found = lines(whole, "--flow", case.COMMUNITY_IDS[0])
+    assert len(found) == 3
+    one, two = (case.write(tmp_path / f"{n}.pcap", part) for n, part in enumerate((records[:1], records[1:])))
+    assert lines(two, one, "--flow", case.COMMUNITY_IDS[0]) == found
 
 
 def test_times_order_packets_whatever_the_order_of_records_and_files(tmp_path):
@@ -113,6 +136,19 @@ def test_packets_of_several_link_types_do_not_fit_one_pcap(tmp_path):
     assert "several link types (1, 101)" in result.stderr
     assert not out.exists()
     assert packets(one, other, "--since", "1000", "--write", str(out)).exit_code == 0
+
+
+def test_only_the_link_types_of_chosen_packets_count(tmp_path, monkeypatch):
+    """Also of one that waited for its first fragment while others came."""
+    monkeypatch.setattr(reader, "MOST_RECORDS", 2)
+    last, _, first = fragments()
+    blocks = [ng.section(), ng.interface(1), ng.interface(RAW_IP)]
+    blocks += [ng.packet(last, 0), ng.packet(case.pairs()[2][1][14:], 1, 1), ng.packet(first, 2)]
+    (tmp_path / "c.pcapng").write_bytes(b"".join(blocks))
+    out = tmp_path / "out.pcap"
+    path = str(tmp_path / "c.pcapng")
+    assert packets(path, "--write", str(out)).exit_code == 2
+    assert "2 packets" in packets(path, "--flow", case.COMMUNITY_IDS[0], "--write", str(out)).stderr
 
 
 def test_a_capture_is_never_written_over_itself(tmp_path):

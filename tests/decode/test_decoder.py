@@ -14,6 +14,7 @@ from backscatter.decode import fragments
 from backscatter.decode.columns import (
     FRAGMENT,
     HAS_PORTS,
+    MOST_PIECES,
     NO_FLAGS,
     NON_IP,
     OK,
@@ -81,6 +82,13 @@ def test_the_2007_packets_decode_to_their_published_numbers():
     assert packets["place"].tolist() == [3 << PLACE_BITS | 24, 3 << PLACE_BITS | 94]
     assert packets["quote"].tolist() == [-1, -1]
     assert (decoder.scopes.values, decoder.tunnels.values) == ([""], [()])
+
+
+def test_as_many_pieces_can_be_told_apart_as_a_week_of_rotation_makes():
+    assert MOST_PIECES > 7 * 86400 // 2
+    (block,) = open_capture(io.BytesIO(pcap([(T, ether(SYNACK))])), "x").blocks()
+    last = MOST_PIECES - 1
+    assert Decoder().decode(block, last)["place"].tolist() == [last << PLACE_BITS | 24]
 
 
 def test_columns_have_their_declared_types():

@@ -13,7 +13,7 @@ from tests.flow.made import packets
 from backscatter.capture.record import Damage
 from backscatter.decode.columns import PLACE_BITS
 from backscatter.demo.wire import ether, icmp_error, pcap, tcp, udp
-from backscatter.errors import NotACapture
+from backscatter.errors import NotACapture, RequestError
 from backscatter.flow.build import build_flows
 from backscatter.flow.census import Losses, Tally, take_census
 from backscatter.flow.read import Piece, group_sensors, read_sensor
@@ -50,6 +50,14 @@ def test_a_conversation_that_rotation_cut_is_one_flow_whose_places_name_both_pie
     assert row["src_places"][0] == 24, "the record's header, behind the file's"
     for name in ("history", "src_packets", "dst_packets", "start", "end", "src_segments"):
         assert row[name] == whole.table.rows[0][name]
+
+
+def test_more_captures_than_can_be_told_apart_are_not_joined(monkeypatch):
+    tables = [read_sensor("tap", [piece(name, pcap(conversation()))]).table for name in ("one", "two", "three")]
+    monkeypatch.setattr("backscatter.flow.table.MOST_PIECES", 2)
+    assert len(FlowTable.joined(tables[:2])) == 2
+    with pytest.raises(RequestError, match="3 captures are more than the 2"):
+        FlowTable.joined(tables)
 
 
 def test_each_piece_has_a_census_and_loss_counts_where_a_flow_begins():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import strategies as st
 
-from backscatter.decode.columns import NOWHERE
+from backscatter.decode.columns import NOWHERE, PLACE_BITS
 from backscatter.flow.address import Address
 from backscatter.flow.census import Census, ScopeCensus
 from backscatter.flow.table import CONN_STATES, FLOW, FLOW_QUOTE, HAS_RST, HAS_SYNACK, FlowTable
@@ -149,6 +149,6 @@ def any_tables(draw, most: int = 40) -> FlowTable:
     rows["history"] = [histories[i] for i in random.integers(0, len(histories), count)]
     rows["quote"] = random.integers(-1, quote_count, count)
     for places in (rows["src_places"], rows["dst_places"], quotes["place"]):
-        places[...] = random.integers(-1, 2**48, places.shape)
+        places[...] = random.integers(-1, 1 << PLACE_BITS, places.shape)
     quotes["flow"] = np.sort(random.integers(0, max(1, count), quote_count))
     return FlowTable(rows, quotes, scopes, tunnels, ("tap",), ("one.pcap",))

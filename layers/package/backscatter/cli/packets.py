@@ -11,6 +11,7 @@ import json
 import os
 import sys
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,15 +21,18 @@ import numpy as np
 from backscatter.capture.reader import open_capture
 from backscatter.capture.write import PcapWriter
 from backscatter.cli import options, remote
-from backscatter.cli.local import told_damage
+from backscatter.cli.local import grouped, told_damage
 from backscatter.cli.main import Failure, examples
 from backscatter.cli.remotepackets import copies, remote_packets
 from backscatter.cli.source import STDIN, Source, sources
 from backscatter.cli.terminal import Meter, Speaker
+from backscatter.decode.columns import PLACE_BITS
 from backscatter.decode.decoder import Decoder
 from backscatter.decode.line import clock, packet_line
 from backscatter.errors import CaptureError, RequestError
+from backscatter.flow.early import Early
 from backscatter.flow.record import rfc3339
+from backscatter.flow.runs import run_starts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -37,6 +41,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from backscatter.capture.record import RecordBlock
+    from backscatter.decode.columns import Packets
     from backscatter.flow.filter import Filter
 
 
@@ -155,41 +160,94 @@ def _record(record: Record) -> dict[str, object]:
 
 
 def _select(found: Sequence[Source], wanted: Filter, speaker: Speaker) -> list[tuple[Source, Chosen]]:
-    """First pass: what the filter leaves of each file that is a capture."""
-    selection = []
-    with Meter("choosing packets", sum(source.size for source in found)) as meter:
-        for source in found:
-            try:
-                chosen = _choose(source, wanted, speaker, meter)
-            except OSError as error:
-                speaker.problem(f"{source.name}: {error.strerror or error}")
-                continue
-            if chosen is not None:
-                selection.append((source, chosen))
+    """First pass: what the filter leaves of each file that is a capture; those of one sensor in the order of time."""
+    groups = [list(found)] if len(found) == 1 else grouped(found, speaker)
+    selection: list[tuple[Source, Chosen]] = []
+    with Meter("choosing packets", sum(source.size for group in groups for source in group)) as meter:
+        for group in groups:
+            selection += _choose(group, wanted, speaker, meter)
     if not selection:
         raise Failure("no capture could be read")
     return selection
 
 
-def _choose(source: Source, wanted: Filter, speaker: Speaker, meter: Meter) -> Chosen | None:
-    """What the filter leaves of one file; None, and a problem told, where it is no capture."""
+def _choose(group: Sequence[Source], wanted: Filter, speaker: Speaker, meter: Meter) -> list[tuple[Source, Chosen]]:
+    """What the filter leaves of the files of one sensor; a problem is told where one can't be read.
+
+    A fragment is chosen with its first one, which may come later and in the next file, as flows are built.
+    """
     decoder = Decoder()
-    times, offsets, linktypes = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], set[int]()
-    with source.open() as stream:
+    early = Early(decoder.fragments)
+    chosen = _Places()
+    read: list[tuple[int, Source, _LinkTypes]] = []
+
+    def take(packets: Packets) -> None:
+        chosen.add(packets, wanted.packets(packets, decoder.scopes.values))
+
+    for number, source in enumerate(group):
+        linktypes = _LinkTypes()
         try:
-            reader = open_capture(stream, source.name)
+            with source.open() as stream:
+                reader = open_capture(stream, source.name)
+                for block in reader.blocks():
+                    linktypes.add(block)
+                    take(early.through(decoder.decode(block, number)))
+                    meter.at(stream.tell())
         except CaptureError as error:
             speaker.problem(str(error))
-            return None
-        for block in reader.blocks():
-            mask = wanted.packets(decoder.decode(block), decoder.scopes.values)
-            times.append(block.time[mask])
-            offsets.append(block.offset[mask])
-            linktypes.update(np.unique(block.linktype[mask]).tolist())
-            meter.at(stream.tell())
+        except OSError as error:
+            speaker.problem(f"{source.name}: {error.strerror or error}")
+        else:
+            told_damage(source.name, reader.damage, speaker)
+            read.append((number, source, linktypes))
         meter.done(source.size)
-        told_damage(source.name, reader.damage, speaker)
-    return Chosen(np.concatenate(times), np.concatenate(offsets), frozenset(linktypes))
+    take(early.rest())
+    return [(source, chosen.of(number, linktypes)) for number, source, linktypes in read]
+
+
+class _Places:
+    """Times and places of packets of several files, in whatever order they come."""
+
+    def __init__(self) -> None:
+        self._parts: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
+
+    def add(self, packets: Packets, mask: NDArray[np.bool_]) -> None:
+        self._parts.append((packets["time"][mask], packets["place"][mask]))
+
+    def of(self, number: int, linktypes: _LinkTypes) -> Chosen:
+        """Those of one file in its order."""
+        time, piece, offset = self._ordered
+        some = slice(*np.searchsorted(piece, [number, number + 1]))
+        return Chosen(time[some], offset[some], linktypes.of(offset[some]))
+
+    @cached_property
+    def _ordered(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        times, places = zip(*self._parts, strict=True)
+        place = np.concatenate(places)
+        order = np.argsort(place, kind="stable")
+        place = place[order]
+        return np.concatenate(times)[order], place >> PLACE_BITS, place & ((1 << PLACE_BITS) - 1)
+
+
+class _LinkTypes:
+    """The link types of a file's records, of which there are few or one."""
+
+    def __init__(self) -> None:
+        self._offsets: list[NDArray[np.int64]] = []
+        self._kinds: list[NDArray[Any]] = []
+
+    def add(self, block: RecordBlock) -> None:
+        """Take a block's: where another begins."""
+        begin = np.flatnonzero(run_starts(block.linktype))
+        self._offsets.append(block.offset[begin])
+        self._kinds.append(block.linktype[begin])
+
+    def of(self, offset: NDArray[np.int64]) -> frozenset[int]:
+        """The link types of records at these offsets."""
+        if not len(offset):
+            return frozenset()
+        at = np.searchsorted(np.concatenate(self._offsets), offset, side="right") - 1
+        return frozenset(np.unique(np.concatenate(self._kinds)[at]).tolist())
 
 
 def _in_time_order(selection: Sequence[tuple[Source, Chosen]]) -> Iterator[Record]:

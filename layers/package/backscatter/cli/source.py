@@ -10,6 +10,9 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
+from backscatter.decode.columns import MOST_PIECES
+from backscatter.errors import RequestError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from contextlib import ExitStack
@@ -40,7 +43,7 @@ def sources(names: Iterable[str], speaker: Speaker, stack: ExitStack) -> list[So
     """What can be opened of the files named, each once; `-` is stdin. Problems are told to `speaker`.
 
     Pipes and stdin can be read only once, but evidence is read back from where it lies: they are copied to a
-    temporary folder that goes when `stack` is closed.
+    temporary folder that goes when `stack` is closed. Raises RequestError for more files than can be told apart.
     """
     found: list[Source] = []
     known: dict[tuple[int, int], str] = {}
@@ -64,6 +67,8 @@ def sources(names: Iterable[str], speaker: Speaker, stack: ExitStack) -> list[So
         except (OSError, ValueError) as error:  # ValueError: a null character in the name, or a stdin that is closed
             reason = error.strerror if isinstance(error, OSError) else None
             speaker.problem(f"{name}: {reason or error}")
+    if len(found) > MOST_PIECES:
+        raise RequestError(f"{len(found)} files are more than the {MOST_PIECES} that can be read as one: name fewer")
     return found
 
 

@@ -59,8 +59,10 @@ FIN, SYN, RST, PSH, ACK, URG, ECE, CWR = 1, 2, 4, 8, 16, 32, 64, 128
 # speech: what a UDP payload says, by port and content
 DNS_QUERY, DNS_ANSWER, NTP_ASK, NTP_ANSWER, QUIC_INITIAL, QUIC_LONG, QUIC_SHORT = 1, 2, 4, 8, 16, 32, 64
 
-#: A place is `piece << PLACE_BITS | offset`; NOWHERE is no place.
-PLACE_BITS = 48
+#: A place is `piece << PLACE_BITS | offset`; NOWHERE is no place. An offset is below 16 TB, and a week of captures that
+#: rotate each two seconds has fewer than MOST_PIECES.
+PLACE_BITS = 44
+MOST_PIECES = 1 << 63 - PLACE_BITS
 NOWHERE = -1
 
 #: What an ICMP error quotes. `packet` is the index of the quoting packet in the packet table.

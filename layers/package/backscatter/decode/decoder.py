@@ -94,7 +94,7 @@ class Decoder:
         self._vectorised = vectorised
 
     def decode(self, block: RecordBlock, piece: int = 0) -> Packets:
-        """The packets of `block`, one a record in its order; `piece`, at most 2**15 - 1, goes into their `place`.
+        """The packets of `block`, one a record in its order; `piece`, below MOST_PIECES, goes into their `place`.
 
         Never raises for what the records hold. Without `vectorised` the reference decoder alone gives the same. Times,
         and places in piece 0, are the block's own arrays.

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from backscatter.decode.columns import PLACE_BITS, picked
+from backscatter.decode.columns import MOST_PIECES, PLACE_BITS, picked
+from backscatter.errors import RequestError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -188,7 +189,10 @@ class FlowTable:
 
     @classmethod
     def joined(cls, tables: Sequence[FlowTable]) -> FlowTable:
-        """All rows of all tables with one set of names, ordered by start. Nothing is summed."""
+        """All rows of all tables with one set of names, ordered by start. Nothing is summed.
+
+        Raises RequestError where they are of more captures than can be told apart.
+        """
         if not tables:
             return cls.empty()
         scopes: dict[str, int] = {"": 0}
@@ -215,6 +219,8 @@ class FlowTable:
             quotes_before += len(quote)
             rows.append(row)
             quotes.append(quote)
+        if len(pieces) > MOST_PIECES:
+            raise RequestError(f"{len(pieces)} captures are more than the {MOST_PIECES} that can be joined: narrow it")
         whole = cls(
             np.concatenate(rows), np.concatenate(quotes), tuple(scopes), tuple(tunnels), tuple(sensors), tuple(pieces)
         )

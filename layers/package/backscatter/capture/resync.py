@@ -145,6 +145,20 @@ class Headers:
             left, at = left[going], at[going]
         return mask
 
+    def _steady(self, places: Places) -> Mask:
+        """At which of `places` a chain begins whose second time is near the first one: such a time is not torn.
+
+        Then it may be that of the record before the damage that was wrong.
+        """
+        mask = self.chains(places, None, BACK)
+        which = np.flatnonzero(mask)
+        at = places[which]
+        time, at = self.field(at, 0), at + self.size + self.lengths(at)[0]
+        inside = at + self.size <= len(self.data)
+        mask[which] = inside
+        mask[which[inside]] = self.field(at[inside], 0) <= time[inside] + BACK
+        return mask
+
     def find(self, start: int, stop: int, seconds: int | None) -> int:
         """Where from `start` on, before `stop`, records begin again; -1 for nowhere.
 
@@ -155,8 +169,11 @@ class Headers:
 
         def near(start: int, stop: int) -> Places:
             time = _number(self.data, self.order, 0)[start:stop]
-            low, high = max(0, (seconds or 0) - BACK), min(2**32 - 1, (seconds or 0) + FAR)
+            low, high = max(0, (seconds or 0) - FAR), min(2**32 - 1, (seconds or 0) + FAR)
             return start + np.flatnonzero((time >= low) & (time <= high))
+
+        def believed(places: Places) -> Mask:
+            return self.chains(places, seconds, BACK) | self._steady(places)
 
         def small(start: int, stop: int) -> Places:
             fraction, length = (_number(self.data, self.order, at)[start:stop] for at in (4, 8))
@@ -164,7 +181,7 @@ class Headers:
 
         found = -1
         if seconds is not None:
-            found = search(start, end, near, lambda places: self.chains(places, seconds, BACK))
+            found = search(start, end, near, believed)
         return search(start, end, small, lambda places: self.chains(places, None)) if found < 0 else found
 
 
@@ -404,8 +421,8 @@ class Inspection:
         headers, place, before = self._headers, np.array([self._walk.at]), self._before(index)
         if self._walk.at + headers.size > len(headers.data):
             return True  # the stream ends in it
-        if before is None:
-            return False
+        if before is None or (index and headers.lengths(self._places[index - 1 : index])[1][0] >= LONGEST_WIRE):
+            return False  # or the damage lies in the header of that before it
         seconds, fraction = (int(headers.field(place, number)[0]) for number in (0, 1))
         leads = self._walk.at + headers.size + int(headers.lengths(place)[0][0]) == self._walk.found
         if leads and headers.plausible(place, None, FAR)[0]:

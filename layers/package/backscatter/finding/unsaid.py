@@ -36,8 +36,8 @@ NOTHING = Unsaid()
 
 
 def year_up_to(moment: int) -> tuple[int, int]:
-    """The span of alerts that were written by then (ns): the year before, and a day for clocks and zones."""
-    return max(0, moment - _YEAR + _DAY), moment + _DAY
+    """The span of alerts written by then (ns): a day more for clocks and zones, and before it less than a year in all."""
+    return max(0, moment - _YEAR + _DAY + 1), moment + _DAY
 
 
 def logged_by(key: str, modified: int) -> tuple[int, int]:

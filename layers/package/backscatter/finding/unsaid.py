@@ -36,7 +36,7 @@ NOTHING = Unsaid()
 
 
 def year_up_to(moment: int) -> tuple[int, int]:
-    """The span of alerts written by then (ns): a day more for clocks and zones, and before it less than a year in all."""
+    """The span of alerts written by then (ns): a day more for clocks and zones, and less than a year in all."""
     return max(0, moment - _YEAR + _DAY + 1), moment + _DAY
 
 

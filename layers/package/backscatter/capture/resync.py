@@ -173,7 +173,10 @@ class Headers:
             return start + np.flatnonzero((time >= low) & (time <= high))
 
         def believed(places: Places) -> Mask:
-            return self.chains(places, seconds, BACK) | self._steady(places)
+            mask = self.chains(places, seconds, BACK)
+            early = np.flatnonzero(self.field(places, 0) < (seconds or 0) - BACK)
+            mask[early] = self._steady(places[early])
+            return mask
 
         def small(start: int, stop: int) -> Places:
             fraction, length = (_number(self.data, self.order, at)[start:stop] for at in (4, 8))

@@ -107,6 +107,8 @@ TEXTS = st.text(st.characters(codec="ascii", categories=["L", "N", "P"]), min_si
 def test_a_log_of_any_header_is_read_by_it(separator, sets, empty, unset, left_out, message):
     if message in (empty, unset):
         return  # Zeek escapes these too, but not alike in all its versions
+    if separator == "::" and message.endswith(":"):
+        return  # nobody can tell where the field ends
     notice = {name: told for name, told in NOTICE.items() if name not in left_out} | {"msg": message}
     text = tsv([notice, notice], separator, sets, empty, unset)
     first, second = read(text)

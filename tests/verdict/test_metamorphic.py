@@ -135,7 +135,9 @@ def test_taking_a_piece_out_of_the_middle_never_raises_backscatter(name, seed, b
     left = [packet for packet in packets if not begin <= packet.time < end]
     cut = TableScene(sensors_of({"one": left}, [begin, end], PLAIN))
     whole, holed = judged(story, seed), judged(story, seed, scene=cut)
-    assume(not (whole.rule == "R19" and end < story.at - 127))
+    # What these rules rest on may be further back than anybody waits for an answer, or later than the seconds that
+    # packets may change places in: there it is not missed.
+    assume(not (whole.rule in ("R3", "R14", "R19") and (end < story.at - 127 or begin > story.at + 3)))
     # Genuine ones never become backscatter; true ones never become surer than they were.
     assert danger(holed) <= danger(whole), (whole.rule, holed.rule, holed.confidence)
 

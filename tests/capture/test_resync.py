@@ -157,8 +157,6 @@ def test_bytes_that_were_added_cost_the_record_that_they_are_in(container, at, g
 @given(flips=st.lists(st.tuples(st.integers(10, 180), st.integers(0, 15), st.integers(1, 255)), min_size=1, max_size=4))
 @settings(deadline=None, max_examples=200)
 @example(flips=[(10, 0, 96), (10, 8, 1)])  # a time that is ahead, of a record that swallows the next header
-@example(flips=[(24, 0, 16), (25, 8, 136), (25, 0, 186)])
-@example(flips=[(120, 2, 2), (121, 0, 16), (122, 9, 4), (125, 0, 78)])
 @example(flips=[(100, 0, 1)])
 @example(flips=[(100, 3, 255)])
 @example(flips=[(100, 9, 1)])
@@ -188,6 +186,21 @@ def test_flipped_bits_in_headers_cost_their_records(container, flips):
         alone = not {record - 1, record + 1} & hit
         assert container == "pcapng" or not alone or abs(moment - ORIGINAL[record][0]) < 2 * 86400 * 10**9
     told(reader, data)
+
+
+@pytest.mark.parametrize("age", [60, 3600, 7 * 86400])
+def test_a_capture_inside_of_packets_is_not_read_behind_a_hole(age):
+    """Somebody sends a capture of the same day: its records make chains, and are no packets of this one."""
+    rng = random.Random(1)
+    inner = pcap([(moment - age * 10**9, frame[: rng.randrange(54, 114)]) for moment, frame in ORIGINAL * 3])
+    pieces = [inner[at : at + 1400] for at in range(0, len(inner), 1400)]
+    whole = {T + i * STEP: ether(tcp("192.0.2.1", 5, "192.0.2.2", 80, "A", payload=p)) for i, p in enumerate(pieces)}
+    outer = pcap(list(whole.items()))
+    for _ in range(40):
+        at = rng.randrange(5000, len(outer) - 5000)
+        _, records = read(outer[:at] + rng.randbytes(rng.randrange(60)) + outer[at + rng.randrange(2000) :])
+        assert {moment for moment, _ in records} <= whole.keys()
+        assert len(records) >= len(whole) - 4
 
 
 @given(st.data())

@@ -145,20 +145,6 @@ class Headers:
             left, at = left[going], at[going]
         return mask
 
-    def _steady(self, places: Places) -> Mask:
-        """At which of `places` a chain begins whose second time is near the first one: such a time is not torn.
-
-        Then it may be that of the record before the damage that was wrong.
-        """
-        mask = self.chains(places, None, BACK)
-        which = np.flatnonzero(mask)
-        at = places[which]
-        time, at = self.field(at, 0), at + self.size + self.lengths(at)[0]
-        inside = at + self.size <= len(self.data)
-        mask[which] = inside
-        mask[which[inside]] = self.field(at[inside], 0) <= time[inside] + BACK
-        return mask
-
     def find(self, start: int, stop: int, seconds: int | None) -> int:
         """Where from `start` on, before `stop`, records begin again; -1 for nowhere.
 
@@ -169,14 +155,8 @@ class Headers:
 
         def near(start: int, stop: int) -> Places:
             time = _number(self.data, self.order, 0)[start:stop]
-            low, high = max(0, (seconds or 0) - FAR), min(2**32 - 1, (seconds or 0) + FAR)
+            low, high = max(0, (seconds or 0) - BACK), min(2**32 - 1, (seconds or 0) + FAR)
             return start + np.flatnonzero((time >= low) & (time <= high))
-
-        def believed(places: Places) -> Mask:
-            mask = self.chains(places, seconds, BACK)
-            early = np.flatnonzero(self.field(places, 0) < (seconds or 0) - BACK)
-            mask[early] = self._steady(places[early])
-            return mask
 
         def small(start: int, stop: int) -> Places:
             fraction, length = (_number(self.data, self.order, at)[start:stop] for at in (4, 8))
@@ -184,7 +164,7 @@ class Headers:
 
         found = -1
         if seconds is not None:
-            found = search(start, end, near, believed)
+            found = search(start, end, near, lambda places: self.chains(places, seconds, BACK))
         return search(start, end, small, lambda places: self.chains(places, None)) if found < 0 else found
 
 
@@ -413,10 +393,14 @@ class Inspection:
     def _find(self, index: int) -> int:
         """Where records begin again not far behind the header of record `index`, which is none; -1 for nowhere.
 
-        The record before it may have swallowed some.
+        The record before it may have swallowed some, and its time may be as wrong as its length then: the time before
+        that is the earliest that they may have. No earlier one: a packet may hold a capture of that day.
         """
         start = int(self._places[index - 1]) if index else self._walk.at
         before = self._before(index)
+        earlier = self._before(index - 1) if index else None
+        if before is not None and earlier is not None and before - FAR * NANO <= earlier < before:
+            before = earlier
         return self._headers.find(start + 1, self._behind(index), None if before is None else before // NANO)
 
     def _is_remnant(self, index: int) -> bool:

@@ -71,7 +71,7 @@ def read_captures(found: Sequence[Source], speaker: Speaker, sink: Sink | None =
     With `sink`, flows are given to it as they end, as `read_sensor` does, and none are kept. Raises Failure where there
     is no capture at all.
     """
-    groups = [list(found)] if len(found) == 1 else grouped(found, speaker)
+    groups = grouped(found, speaker)
     files: dict[str, File] = {}
     sensors: list[SensorFlows] = []
     with Meter("reading captures", sum(source.size for group in groups for source in group)) as meter:
@@ -95,8 +95,11 @@ def read_captures(found: Sequence[Source], speaker: Speaker, sink: Sink | None =
 def grouped(found: Sequence[Source], speaker: Speaker) -> list[list[Source]]:
     """The files that are pieces of one sensor, in the order of time.
 
-    Their times show it, so that each file is looked through before it is read: packets are far more than memory holds.
+    Their times show it, so that of several files each is looked through before it is read: packets are far more than
+    memory holds.
     """
+    if len(found) == 1:
+        return [list(found)]
     captures: list[Source] = []
     spans: list[tuple[int, int] | None] = []
     with Meter("sorting captures by time", sum(source.size for source in found)) as meter:

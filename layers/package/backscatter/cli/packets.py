@@ -161,7 +161,7 @@ def _record(record: Record) -> dict[str, object]:
 
 def _select(found: Sequence[Source], wanted: Filter, speaker: Speaker) -> list[tuple[Source, Chosen]]:
     """First pass: what the filter leaves of each file that is a capture; those of one sensor in the order of time."""
-    groups = [list(found)] if len(found) == 1 else grouped(found, speaker)
+    groups = grouped(found, speaker)
     selection: list[tuple[Source, Chosen]] = []
     with Meter("choosing packets", sum(source.size for group in groups for source in group)) as meter:
         for group in groups:
